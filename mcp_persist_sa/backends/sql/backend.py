@@ -1,0 +1,177 @@
+"""The store's data in a SQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from mcp_persist_sa.backends.sql import reads, sessions, state
+from mcp_persist_sa.backends.sql.appends import Appends, Gate, is_one_statement
+from mcp_persist_sa.backends.sql.purge import Purge
+from mcp_persist_sa.backends.sql.retention import Cut
+from mcp_persist_sa.database import Database, Failure, once, read, write
+from mcp_persist_sa.errors import SessionExists
+from mcp_persist_sa.identity import EventId, new_stream_key
+from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
+from mcp_persist_sa.options import Options
+from mcp_persist_sa.protocols import Append, Place, SessionFilter
+
+T = TypeVar("T")
+
+_CLOSED_TTL = timedelta(minutes=30)
+
+
+class SQLBackend:
+    """Keeps everything in a database that the migrations have brought up to date."""
+
+    def __init__(self, database: Database, options: Options) -> None:
+        self._database = database
+        self._options = options
+        self._appends = Appends(database.dialect, options.namespace)
+        self._writer_id = new_stream_key()
+        self._purge = Purge(database, options, self._common)
+
+    def _now(self) -> datetime | None:
+        if self._options.clock is not None:
+            return self._options.clock()
+        return datetime.now(timezone.utc) if self._database.dialect == "sqlite" else None
+
+    def _common(self) -> dict[str, Any]:
+        """The parameters that many statements share."""
+        options = self._options
+        return {
+            "now": self._now(),
+            "in_namespace": options.namespace,
+            "session_ttl": options.span("session_ttl"),
+            "state_ttl": options.span("state_ttl"),
+            "event_ttl": options.span("event_ttl"),
+        }
+
+    def _touching(self) -> dict[str, Any]:
+        """Uses are not all written down, so a session lives a little longer than its time, never shorter."""
+        ttl = self._options.span("session_ttl")
+        return {**self._common(), "session_ttl": None if ttl is None else ttl * 21 / 20}
+
+    @property
+    def _reading(self) -> reads.Reading:
+        return reads.Reading(self._options.span("event_ttl"), self._now())
+
+    async def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        return await read(self._database, work)
+
+    async def _write(self, work: Callable[[sa.Connection], T], *, atomic: bool = False, repeatable: bool = True) -> T:
+        return await write(self._database, work, atomic=atomic, repeatable=repeatable)
+
+    # Events
+
+    async def append(self, batch: Sequence[Append], batch_number: int) -> list[Place | Exception]:
+        at, gate = self._now(), Gate(self._writer_id, batch_number)
+        try:
+            places = await once(
+                self._database,
+                lambda connection: self._appends.store(connection, batch, gate, at),
+                atomic=not is_one_statement(batch),
+                writes=True,
+            )
+        except Failure as failure:
+            raise failure.error from failure.__cause__
+        await self._purge.trim_grown(batch)
+        return places
+
+    async def locate(self, session_key: str, stream_id: str) -> str | None:
+        return await self._read(lambda c: reads.locate(c, session_key, stream_id))
+
+    async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Page:
+        reading = self._reading
+        return await self._read(
+            lambda c: reads.read_page(c, session_key, after, reading, limit=limit, max_bytes=max_bytes)
+        )
+
+    async def read_before(self, session_key: str, stream_key: str, sequence: int, *, limit: int) -> Page:
+        reading = self._reading
+        return await self._read(
+            lambda c: reads.read_before(c, session_key, stream_key, sequence, reading, limit=limit)
+        )
+
+    async def streams(self, session_key: str, *, after: str, limit: int) -> list[StreamInfo]:
+        reading = self._reading
+        return await self._read(lambda c: reads.list_streams(c, session_key, reading, after=after, limit=limit))
+
+    async def stream(self, session_key: str, stream_key: str) -> StreamInfo | None:
+        reading = self._reading
+        return await self._read(lambda c: reads.stream_info(c, session_key, stream_key, reading))
+
+    async def delete_before(self, session_key: str, stream_key: str, sequence: int) -> int:
+        found = await self._read(lambda c: reads.range_before(c, session_key, stream_key, sequence))
+        return 0 if found is None else await self._purge.cut([Cut(session_key, stream_key, *found)])
+
+    async def delete_events(self, session_key: str) -> Purged:
+        return await self._purge.session_events(session_key)
+
+    # Sessions
+
+    async def create_session(
+        self, session_key: str, session_id: str, values: Mapping[str, Any], *, fresh: bool
+    ) -> Session:
+        limit = self._options.max_sessions
+        row = {**values, "session_key": session_key, "session_id": session_id, "namespace": self._options.namespace}
+        try:
+            return await self._write(
+                lambda c: sessions.create(c, row, limit, self._common()), atomic=limit is not None, repeatable=fresh
+            )
+        except SessionExists:
+            found = await self.session(session_key) if fresh else None
+            if found is None:
+                raise
+            return found
+
+    async def session(self, session_key: str) -> Session | None:
+        return await self._read(lambda c: sessions.get(c, session_key, self._common()))
+
+    async def update_session(self, session_key: str, values: Mapping[str, Any]) -> Session | None:
+        return await self._write(lambda c: sessions.update(c, session_key, values, self._common()))
+
+    async def touch_session(self, session_key: str) -> bool:
+        return await self._write(lambda c: sessions.touch(c, session_key, self._touching()))
+
+    async def close_session(self, session_key: str) -> bool:
+        ttl = self._options.span("session_ttl") or _CLOSED_TTL
+        return await self._write(lambda c: sessions.close(c, session_key, ttl, self._common()))
+
+    async def delete_session(self, session_key: str) -> Purged:
+        return await self._purge.session(session_key)
+
+    async def sessions(self, which: SessionFilter, *, after: str | None, limit: int) -> SessionPage:
+        return await self._read(lambda c: sessions.listing(c, which, self._common(), after_page=after, limit=limit))
+
+    async def count_sessions(self, which: SessionFilter) -> int:
+        return await self._read(lambda c: sessions.count(c, which, self._common()))
+
+    # State
+
+    async def get_state(self, session_key: str, key: str) -> StateEntry | None:
+        return await self._read(lambda c: state.get(c, session_key, key, self._common()))
+
+    async def put_state(self, session_key: str, key: str, value: JSONValue, version: int | None) -> int | None:
+        row = state.new_row(self._options.namespace, session_key, key, value, new_stream_key())
+        return await self._write(lambda c: state.put(c, row, version, self._common()))
+
+    async def delete_state(self, session_key: str, key: str) -> bool:
+        return await self._write(lambda c: state.delete(c, session_key, key, self._common()))
+
+    async def clear_state(self, session_key: str) -> int:
+        return await self._write(lambda c: state.clear(c, session_key, self._common()))
+
+    async def state_keys(self, session_key: str) -> list[str]:
+        return await self._read(lambda c: state.keys(c, session_key, self._common()))
+
+    # Retention
+
+    async def purge(self) -> Purged:
+        return await self._purge.everything()
+
+    async def close(self) -> None:
+        await self._database.close()

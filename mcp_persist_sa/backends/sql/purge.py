@@ -1,0 +1,143 @@
+"""When things are removed: by `purge`, when a session is deleted, and when a stream or session outgrows its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from mcp_persist_sa.backends.sql import retention
+from mcp_persist_sa.backends.sql.retention import CHUNK, Cut, Limits
+from mcp_persist_sa.database import Database, read, write
+from mcp_persist_sa.models import Purged
+from mcp_persist_sa.options import Options
+from mcp_persist_sa.protocols import Append
+
+T = TypeVar("T")
+
+_FORGET_AFTER = timedelta(hours=1)
+
+
+class Purge:
+    """Removes what need not be kept, in chunks."""
+
+    def __init__(self, database: Database, options: Options, common: Callable[[], dict[str, Any]]) -> None:
+        self._database = database
+        self._common = common
+        self._event_ttl = options.span("event_ttl")
+        self._limits = Limits(
+            options.max_events_per_stream,
+            options.max_bytes_per_stream,
+            options.max_events_per_session,
+            options.max_bytes_per_session,
+        )
+        self._grown: dict[str, tuple[int, int]] = {}
+
+    async def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        return await read(self._database, work)
+
+    async def _write(self, work: Callable[[sa.Connection], T], *, atomic: bool = True) -> T:
+        return await write(self._database, work, atomic=atomic)
+
+    async def everything(self) -> Purged:
+        """Remove all that has expired or is over a limit."""
+        removed = await self._expired_sessions()
+        removed = removed.plus(Purged(events=await self._expired_events() + await self._over_limits()))
+        streams = await self._in_chunks(retention.remove_empty_streams) if self._event_ttl is not None else 0
+        state = await self._in_chunks(retention.remove_old_state)
+        await self._write(lambda c: retention.remove_old_writers(c, self._values()), atomic=False)
+        return removed.plus(Purged(streams=streams, state=state))
+
+    def _values(self) -> dict[str, Any]:
+        stream_ttl = None if self._event_ttl is None else 2 * self._event_ttl
+        return {**self._common(), "stream_ttl": stream_ttl, "forget_after": _FORGET_AFTER}
+
+    async def _in_chunks(self, remove: Callable[[sa.Connection, dict[str, Any]], int]) -> int:
+        total = 0
+        while True:
+            removed = await self._write(lambda c: remove(c, self._values()), atomic=False)
+            total += removed
+            if removed < CHUNK:
+                return total
+
+    async def _expired_sessions(self) -> Purged:
+        removed = Purged()
+        while keys := await self._read(lambda c: retention.expired_sessions(c, self._common())):
+            for key in keys:
+                removed = removed.plus(await self.session(key, if_expired=True))
+        return removed
+
+    async def _expired_events(self) -> int:
+        removed = 0
+        after: tuple[str, str] | None = ("", "")
+        while after is not None and self._event_ttl is not None:
+            cuts, last = await self._read(partial(self._aged, after=after))
+            removed += await self.cut(cuts)
+            if not any(cut.through - cut.first >= CHUNK - 1 for cut in cuts):
+                after = last
+        return removed
+
+    def _aged(self, connection: sa.Connection, after: tuple[str, str]) -> tuple[list[Cut], tuple[str, str] | None]:
+        return retention.aged_streams(connection, self._common(), after)
+
+    async def cut(self, cuts: Sequence[Cut]) -> int:
+        """Remove the beginnings of streams."""
+        removed = 0
+        for chunk in retention.chunks(cuts):
+            removed += await self._write(partial(retention.remove, cuts=chunk))
+        return removed
+
+    async def _over_limits(self) -> int:
+        removed, after = 0, ""
+        while self._limits.any:
+            keys = await self._read(partial(self._session_keys, after=after))
+            if not keys:
+                break
+            for key in keys:
+                removed += await self._trim(key)
+            after = keys[-1]
+        return removed
+
+    def _session_keys(self, connection: sa.Connection, after: str) -> list[str]:
+        return retention.session_keys(connection, self._common(), after)
+
+    async def _trim(self, session_key: str) -> int:
+        return await self.cut(await self._read(lambda c: retention.over_limits(c, session_key, self._limits)))
+
+    async def trim_grown(self, batch: Sequence[Append]) -> None:
+        """After events were stored: remove what is over a limit in sessions that have grown by a tenth of it."""
+        if not self._limits.any:
+            return
+        max_count, max_size = self._limits.slack()
+        for group in batch:
+            count, size = self._grown.pop(group.session_key, (0, 0))
+            count, size = count + len(group.events), size + sum(group.sizes)
+            if count > max_count or size > max_size:
+                await self._trim(group.session_key)
+            else:
+                self._grown[group.session_key] = (count, size)
+
+    async def session(self, session_key: str, *, if_expired: bool = False) -> Purged:
+        """Remove a session and all that belongs to it, its events in chunks before."""
+        events = await self._events_of(session_key)
+        work = partial(
+            retention.remove_session, session_key=session_key, if_expired=if_expired, common=self._common()
+        )
+        return (await self._write(work)).plus(Purged(events=events))
+
+    async def session_events(self, session_key: str) -> Purged:
+        """Remove the streams and events of a session."""
+        events = await self._events_of(session_key)
+        streams = await self._write(lambda c: retention.remove_streams(c, session_key))
+        return streams.plus(Purged(events=events))
+
+    async def _events_of(self, session_key: str) -> int:
+        total = 0
+        while True:
+            removed = await self._write(lambda c: retention.remove_some_events(c, session_key), atomic=False)
+            total += removed
+            if removed < CHUNK:
+                return total

@@ -1,0 +1,46 @@
+"""A list of rows as one parameter of a statement: the only thing that is written differently on the two dialects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.expression import FromClause
+from sqlalchemy.types import TypeEngine
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows given to a statement, which can select from them by their columns.
+
+    Attributes:
+        name: Of the relation, and of its parameters.
+        columns: Name and type of each.
+    """
+
+    name: str
+    columns: tuple[tuple[str, TypeEngine[Any]], ...]
+
+    def relation(self, dialect: str) -> FromClause:
+        """The relation, for a statement of that dialect."""
+        if dialect == "postgresql":
+            arrays = [sa.bindparam(f"{self.name}_{name}", type_=ARRAY(type_)) for name, type_ in self.columns]
+            columns = [sa.column(name, type_) for name, type_ in self.columns]
+            return sa.func.unnest(*arrays).table_valued(*columns, name=self.name).render_derived()
+        each = sa.func.json_each(sa.bindparam(self.name, type_=sa.Text())).table_valued("value")
+        fields = [
+            sa.func.json_extract(each.c.value, f"$[{position}]", type_=type_).label(name)
+            for position, (name, type_) in enumerate(self.columns)
+        ]
+        return sa.select(*fields).cte(self.name)
+
+    def values(self, dialect: str, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+        """The parameters that fill it."""
+        if dialect == "postgresql":
+            columns = zip(*rows, strict=True) if rows else [()] * len(self.columns)
+            return {f"{self.name}_{name}": list(c) for (name, _), c in zip(self.columns, columns, strict=True)}
+        return {self.name: json.dumps(rows)}

@@ -1,0 +1,150 @@
+"""How sessions are recorded, found and ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from mcp_persist_sa.errors import InvalidInput, SessionExists, SessionLimitReached
+from mcp_persist_sa.models import Session, SessionPage
+from mcp_persist_sa.protocols import SessionFilter
+from mcp_persist_sa.schema import sessions
+from mcp_persist_sa.sqltypes import Timestamp, after, now
+
+_KEY = sa.bindparam("for_session", type_=sa.Text())
+_NAMESPACE = sa.bindparam("in_namespace", type_=sa.Text())
+_alive = sa.or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > now())
+_open = sa.and_(_alive, sessions.c.closed_at.is_(None))
+_GIVEN = ("owner", "tenant", "protocol_version", "client_info", "handshake", "metadata")
+
+_GET = sa.select(sessions).where(sessions.c.session_key == _KEY, _alive)
+
+_USED = {"last_seen_at": now(), "expires_at": after(now(), "session_ttl")}
+_TOUCH = sa.update(sessions).where(sessions.c.session_key == _KEY, _open).values(_USED)
+_CLOSE = (
+    sa.update(sessions)
+    .where(sessions.c.session_key == _KEY, _open)
+    .values(closed_at=now(), expires_at=after(now(), "closed_ttl"))
+)
+_COUNT_OPEN = sa.select(sa.func.count()).where(sessions.c.namespace == _NAMESPACE, _open)
+
+
+def create(
+    connection: sa.Connection, values: Mapping[str, Any], max_sessions: int | None, common: Mapping[str, Any]
+) -> Session:
+    """Record a session; with a limit, one at a time, so that no two take the last place."""
+    if max_sessions is not None:
+        _lock(connection, f"mcp_sessions {values['namespace']}")
+        count = connection.execute(_COUNT_OPEN, {**common, "in_namespace": values["namespace"]}).scalar_one()
+        if count >= max_sessions:
+            raise SessionLimitReached(f"There are {count} open sessions already. Close some, or raise max_sessions.")
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    fresh = insert(sessions).values(**values, **_USED, created_at=now())
+    replaced = fresh.on_conflict_do_update(
+        index_elements=[sessions.c.session_key],
+        set_={name: fresh.excluded[name] for name in (*_GIVEN, "created_at", "last_seen_at", "expires_at")}
+        | {"closed_at": None},
+        where=sessions.c.expires_at <= now(),
+    )
+    row = connection.execute(replaced.returning(*sessions.c), common).first()
+    if row is None:
+        raise SessionExists("There is a session with this id already. Use `get`, or another id.")
+    return session_of(row)
+
+
+def _lock(connection: sa.Connection, name: str) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+
+
+def get(connection: sa.Connection, session_key: str, common: Mapping[str, Any]) -> Session | None:
+    """A session that has not expired."""
+    row = connection.execute(_GET, {"for_session": session_key, **common}).first()
+    return None if row is None else session_of(row)
+
+
+def update(
+    connection: sa.Connection, session_key: str, values: Mapping[str, Any], common: Mapping[str, Any]
+) -> Session | None:
+    """Write values to an open session, and use it."""
+    statement = sa.update(sessions).where(sessions.c.session_key == _KEY, _open).values(**values, **_USED)
+    row = connection.execute(statement.returning(*sessions.c), {"for_session": session_key, **common}).first()
+    return None if row is None else session_of(row)
+
+
+def touch(connection: sa.Connection, session_key: str, common: Mapping[str, Any]) -> bool:
+    """Move the expiry of an open session."""
+    return connection.execute(_TOUCH, {"for_session": session_key, **common}).rowcount > 0
+
+
+def close(connection: sa.Connection, session_key: str, closed_ttl: timedelta, common: Mapping[str, Any]) -> bool:
+    """End an open session, and remember for a while that it was."""
+    values = {"for_session": session_key, "closed_ttl": closed_ttl, **common}
+    return connection.execute(_CLOSE, values).rowcount > 0
+
+
+def _matching(which: SessionFilter) -> list[sa.ColumnElement[bool]]:
+    where: list[sa.ColumnElement[bool]] = [sessions.c.namespace == _NAMESPACE, _alive]
+    if which.owner is not None:
+        where.append(sessions.c.owner == which.owner)
+    if which.tenant is not None:
+        where.append(sessions.c.tenant == which.tenant)
+    if which.status is not None:
+        where.append(sessions.c.closed_at.is_(None) if which.status == "open" else sessions.c.closed_at.is_not(None))
+    if which.active_since is not None:
+        where.append(sessions.c.last_seen_at >= which.active_since)
+    if which.idle_since is not None:
+        where.append(sessions.c.last_seen_at < which.idle_since)
+    return where
+
+
+def count(connection: sa.Connection, which: SessionFilter, common: Mapping[str, Any]) -> int:
+    """How many match."""
+    statement = sa.select(sa.func.count()).select_from(sessions).where(*_matching(which))
+    return connection.execute(statement, common).scalar_one()
+
+
+def listing(
+    connection: sa.Connection, which: SessionFilter, common: Mapping[str, Any], *, after_page: str | None, limit: int
+) -> SessionPage:
+    """Those that match, in the order in which they were opened."""
+    statement = sa.select(sessions).where(*_matching(which))
+    if after_page is not None:
+        moment, key = _place(after_page)
+        place = sa.tuple_(sa.literal(moment, Timestamp()), sa.literal(key, sa.Text()))
+        statement = statement.where(sa.tuple_(sessions.c.created_at, sessions.c.session_key) > place)
+    rows = connection.execute(
+        statement.order_by(sessions.c.created_at, sessions.c.session_key).limit(limit), common
+    ).all()
+    last = rows[-1] if len(rows) == limit else None
+    next_page = None if last is None else f"{last.created_at.isoformat()} {last.session_key}"
+    return SessionPage(tuple(session_of(row) for row in rows), next_page)
+
+
+def _place(page: str) -> tuple[datetime, str]:
+    moment, _, key = page.partition(" ")
+    try:
+        return datetime.fromisoformat(moment), key
+    except ValueError:
+        raise InvalidInput("This is not the `next` of a page of sessions.") from None
+
+
+def session_of(row: Any) -> Session:
+    """The record of a row."""
+    return Session(
+        session_id=row.session_id,
+        owner=row.owner,
+        tenant=row.tenant,
+        protocol_version=row.protocol_version,
+        client_info=row.client_info,
+        handshake=row.handshake,
+        metadata=row.metadata,
+        created_at=row.created_at,
+        last_seen_at=row.last_seen_at,
+        expires_at=row.expires_at,
+        closed_at=row.closed_at,
+    )

@@ -1,0 +1,261 @@
+"""Where work on connections is run: in threads of our own, or on an engine of asyncio.
+
+Every query of this package is a plain function of a `Connection`. `ThreadDatabase` calls it in a thread, one hop for all
+its statements, which is what makes SQLite fast; `AsyncDatabase` calls it through SQLAlchemy's bridge to asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+from anyio import fail_after
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import StaticPool
+
+from mcp_persist_sa.errors import PersistError
+from mcp_persist_sa.faults import Fault, backoff, connect_error, fault_of, persist_error
+
+T = TypeVar("T")
+Work = Callable[[sa.Connection], T]
+
+
+class Database(Protocol):
+    """Runs work on connections."""
+
+    dialect: str
+    timeout: float
+
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+        """Run work once; what the driver raises comes out as it is, or as `NotConnected`.
+
+        Args:
+            work: Called with a connection; its changes are committed when it returns.
+            atomic: Whether it is of more than one statement that must happen together.
+            writes: Whether it changes anything.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back what was taken."""
+        ...
+
+
+class NotConnected(Exception):
+    """No connection could be made, so nothing happened; the cause says why."""
+
+
+class Failure(Exception):
+    """Work that failed: what became of it, and the error of ours that says so."""
+
+    def __init__(self, fault: Fault, error: PersistError) -> None:
+        super().__init__(str(error))
+        self.fault = fault
+        self.error = error
+
+
+async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool) -> T:
+    """Run work one time.
+
+    Raises:
+        Failure: The database did not do it.
+    """
+    try:
+        return await database.attempt(work, atomic=atomic, writes=writes)
+    except NotConnected as error:
+        cause = error.__cause__ or error
+        fault = Fault.UNDONE if fault_of(cause) is Fault.LOST else fault_of(cause)
+        raise Failure(fault, connect_error(cause)) from cause
+    except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError) as error:
+        fault = fault_of(error)
+        raise Failure(fault, persist_error(error, fault)) from error
+
+
+async def read(database: Database, work: Work[T]) -> T:
+    """Run one statement that changes nothing; a transient fault is tried again."""
+    return await _repeat(database, work, atomic=False, writes=False, repeatable=True)
+
+
+async def write(database: Database, work: Work[T], *, atomic: bool = False, repeatable: bool = True) -> T:
+    """Run work that changes something, and commit it; a transient fault is tried again.
+
+    Args:
+        database: Where.
+        work: What.
+        atomic: Whether it is of more than one statement that must happen together.
+        repeatable: Whether it may be run again when it may have happened already.
+    """
+    return await _repeat(database, work, atomic=atomic, writes=True, repeatable=repeatable)
+
+
+async def unbounded(database: Database, work: Work[T]) -> T:
+    """Run work that begins and commits by itself, such as a migration."""
+    return await _repeat(database, work, atomic=True, writes=False, repeatable=True)
+
+
+async def _repeat(database: Database, work: Work[T], *, atomic: bool, writes: bool, repeatable: bool) -> T:
+    failure: Failure | None = None
+    async for _ in backoff(database.timeout):
+        try:
+            return await once(database, work, atomic=atomic, writes=writes)
+        except Failure as error:
+            failure = error
+        if failure.fault is not Fault.UNDONE and not (failure.fault is Fault.LOST and repeatable):
+            break
+    assert failure is not None
+    raise failure.error from failure.__cause__
+
+
+def transact(connection: sa.Connection, work: Work[T], *, atomic: bool) -> T:
+    """Run work and commit. SQLite takes the write lock at once: it cannot be taken later without risking a deadlock."""
+    try:
+        if connection.dialect.name == "sqlite" and not in_transaction(connection):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        result = work(connection)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    return result
+
+
+def in_transaction(connection: sa.Connection) -> bool:
+    """Whether the SQLite driver's connection has a transaction open already (some engines begin one by a hook)."""
+    return bool(getattr(connection.connection.driver_connection, "in_transaction", False))
+
+
+class ThreadDatabase:
+    """A SQLite engine of our own: one thread writes, others read.
+
+    In memory there is but one connection, so one thread does both.
+    """
+
+    dialect = "sqlite"
+
+    def __init__(self, engine: sa.Engine, *, timeout: float, readers: int) -> None:
+        self.timeout = timeout
+        self._engine = engine
+        self._connections: list[sa.Connection] = []
+        self._held = threading.local()
+        self._writer: Executor = ThreadPoolExecutor(1, "mcp-persist-sa-writer")
+        in_memory = isinstance(engine.pool, StaticPool)
+        self._reader = self._writer if in_memory else ThreadPoolExecutor(readers, "mcp-persist-sa-reader")
+
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+        loop = asyncio.get_running_loop()
+        if writes:
+            return await loop.run_in_executor(self._writer, self._write, work)
+        return await loop.run_in_executor(self._reader, self._read, work)
+
+    def _write(self, work: Work[T]) -> T:
+        return self._with_connection(lambda connection: transact(connection, work, atomic=True))
+
+    def _read(self, work: Work[T]) -> T:
+        def run(connection: sa.Connection) -> T:
+            try:
+                return work(connection)
+            finally:
+                connection.rollback()
+
+        return self._with_connection(run)
+
+    def _with_connection(self, run: Work[T]) -> T:
+        connection: sa.Connection | None = getattr(self._held, "connection", None)
+        if connection is None or connection.closed or connection.invalidated:
+            try:
+                connection = self._engine.connect()
+            except Exception as error:
+                raise NotConnected from error
+            self._held.connection = connection
+            self._connections.append(connection)
+        return run(connection)
+
+    async def close(self) -> None:
+        def stop() -> None:
+            self._writer.shutdown()
+            self._reader.shutdown()
+            for connection in self._connections:
+                connection.close()
+            self._engine.dispose()
+
+        await asyncio.to_thread(stop)
+
+
+class AsyncDatabase:
+    """An engine of asyncio; the caller's is left open at the end.
+
+    Whatever becomes of the caller's task, work that was begun runs to its end, so that no connection goes back to the
+    pool in the middle of something. Work on SQLite cannot be interrupted: there the busy timeout is the bound.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, timeout: float, owned: bool) -> None:
+        self.dialect = engine.dialect.name
+        self.timeout = timeout
+        self._engine = engine
+        self._owned = owned
+        self._running: set[asyncio.Task[Any]] = set()
+        self._alone = asyncio.Lock() if self.dialect == "sqlite" else None
+        self._patience = None if self._alone else timeout
+        self._read_alone = isinstance(engine.pool, StaticPool)
+
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+        return await self._to_the_end(self._turn(work, atomic=atomic, writes=writes))
+
+    async def _to_the_end(self, run: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(run)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def _turn(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+        if self._alone is None or not (writes or self._read_alone):
+            return await self._run(work, atomic=atomic, writes=writes)
+        async with self._alone:
+            return await self._run(work, atomic=atomic, writes=writes)
+
+    async def _run(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+        connection = await self._connect(autocommit=not atomic and self.dialect != "sqlite")
+        try:
+            commit = writes and (atomic or self.dialect == "sqlite")
+            run: Work[T] = (lambda c: transact(c, work, atomic=atomic)) if commit else work
+            with fail_after(self._patience):
+                result = await connection.run_sync(run)
+        except BaseException as error:
+            await _give_up(connection, error)
+            raise
+        await connection.close()
+        return result
+
+    async def _connect(self, *, autocommit: bool) -> AsyncConnection:
+        try:
+            with fail_after(self.timeout):
+                connection = await self._engine.connect()
+        except Exception as error:
+            raise NotConnected from error
+        if autocommit:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+        return connection
+
+    async def close(self) -> None:
+        if self._running:
+            await asyncio.wait(self._running)
+        if self._owned:
+            await self._engine.dispose()
+
+
+async def _give_up(connection: AsyncConnection, error: BaseException) -> None:
+    """Return a connection; one of which it is not known what it is doing is thrown away."""
+    with suppress(Exception):
+        if fault_of(error) is Fault.LOST or isinstance(error, asyncio.CancelledError):
+            await connection.invalidate()
+        await connection.close()

@@ -1,0 +1,134 @@
+"""What a driver's error means: whether to try again, and what to tell the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from enum import Enum
+from random import random
+
+import sqlalchemy.exc
+
+from mcp_persist_sa.errors import (
+    AccessDenied,
+    InvalidDSN,
+    InvalidInput,
+    OutcomeUnknown,
+    PersistError,
+    SchemaError,
+    StoreUnavailable,
+)
+
+
+class Fault(Enum):
+    """What became of the work."""
+
+    UNDONE = "nothing happened, and trying again may help"
+    LOST = "it may have happened: the connection was lost before the answer"
+    DENIED = "the database does not allow it"
+    SCHEMA = "a table or column is missing"
+    INPUT = "the database cannot hold the value"
+    OTHER = "trying again would not help"
+
+
+_UNDONE_STATES = {"40001", "40P01", "53000", "53100", "53200", "53300", "55006", "55P03", "57014", "57P03", "25006"}
+_LOST_STATES = {"57P01", "57P02", "57P05"}
+_DENIED_STATES = {"28000", "28P01", "42501", "3D000"}
+_SCHEMA_STATES = {"42P01", "42703", "3F000"}
+_SQLITE_UNDONE = ("locked", "busy", "disk is full", "disk I/O error", "unable to open")
+_SQLITE_DENIED = ("readonly", "not authorized")
+_SQLITE_SCHEMA = ("no such table", "no such column", "has no column")
+
+
+def fault_of(error: BaseException) -> Fault:
+    """Tell what an error from a driver means."""
+    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
+        return Fault.LOST
+    root = _root(error)
+    if isinstance(root, sqlite3.Error):
+        return _sqlite_fault(root)
+    state = getattr(root, "sqlstate", None)
+    if isinstance(state, str):
+        return _state_fault(state)
+    if isinstance(error, sqlalchemy.exc.TimeoutError):
+        return Fault.UNDONE
+    if isinstance(root, OSError | EOFError | asyncio.TimeoutError) or "connection" in str(root).lower():
+        return Fault.LOST
+    return Fault.OTHER
+
+
+def _state_fault(state: str) -> Fault:
+    if state in _LOST_STATES or state.startswith("08"):
+        return Fault.LOST
+    if state in _UNDONE_STATES:
+        return Fault.UNDONE
+    if state in _DENIED_STATES:
+        return Fault.DENIED
+    if state in _SCHEMA_STATES:
+        return Fault.SCHEMA
+    return Fault.INPUT if state.startswith("22") else Fault.OTHER
+
+
+def _sqlite_fault(error: sqlite3.Error) -> Fault:
+    text = str(error)
+    if any(words in text for words in _SQLITE_UNDONE):
+        return Fault.UNDONE
+    if any(words in text for words in _SQLITE_DENIED):
+        return Fault.DENIED
+    return Fault.SCHEMA if any(words in text for words in _SQLITE_SCHEMA) else Fault.OTHER
+
+
+def _root(error: BaseException) -> BaseException:
+    """The driver's own error, below what SQLAlchemy wraps around it."""
+    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
+        error = error.orig
+    return error.__cause__ if error.__cause__ is not None else error
+
+
+def describe(error: BaseException) -> str:
+    """The driver's error on one line, without the statement and its values."""
+    root = _root(error)
+    lines = str(root).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(root).__name__
+
+
+def persist_error(error: BaseException, fault: Fault) -> PersistError:
+    """The error of ours for a fault that stays."""
+    if isinstance(error, PersistError):
+        return error
+    said = describe(error)
+    if fault is Fault.DENIED:
+        return AccessDenied(f"The database refuses access: {said}. Check user, password, database and privileges.")
+    if fault is Fault.LOST:
+        return OutcomeUnknown(f"The connection was lost while writing, so the write may have happened or not: {said}.")
+    if fault is Fault.SCHEMA:
+        return SchemaError(f"The tables are not as this release needs them: {said}. Run `mcp-persist-sa check`.")
+    if fault is Fault.INPUT:
+        return InvalidInput(f"The database cannot hold the value: {said}.")
+    if fault is Fault.UNDONE:
+        return StoreUnavailable(f"The database is not available: {said}. Check that it runs and can be reached.")
+    return PersistError(f"The database failed: {said}.")
+
+
+def connect_error(error: BaseException) -> PersistError:
+    """The error of ours for a connection that could not be made."""
+    fault = fault_of(error)
+    if isinstance(_root(error), ValueError | TypeError):
+        return InvalidDSN(f"The driver does not accept the DSN or its arguments: {describe(error)}.")
+    return persist_error(error, Fault.UNDONE if fault is Fault.LOST else fault)
+
+
+async def backoff(timeout: float) -> AsyncIterator[None]:
+    """Yield at once, and again after ever longer pauses of up to a second, until the time is over.
+
+    Args:
+        timeout: Seconds.
+    """
+    loop = asyncio.get_running_loop()
+    deadline, pause = loop.time() + timeout, 0.01
+    yield
+    while (left := deadline - loop.time()) > 0:
+        await asyncio.sleep(min(left, pause * (0.5 + random())))
+        pause = min(1.0, pause * 2)
+        yield

@@ -1,0 +1,117 @@
+"""The ids of sessions, streams and events: how they are made, written and checked.
+
+A session is kept under a key, the digest of its namespace and id, with which the key of everything that belongs to it
+begins. An event id is `<stream key>.<sequence>.<nonce>`: the key and the nonce are random, so it cannot be guessed; the
+nonce differs even where a database that was restored from a backup gives the same number to another event.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from hashlib import blake2b
+from typing import NamedTuple
+
+from mcp_persist_sa.errors import InvalidInput, UnknownEvent
+
+_SESSION_ID = re.compile(r"[\x21-\x7e]{1,255}")
+_EVENT_ID = re.compile(r"([\w-]{16})\.(0|[1-9][0-9]{0,17})\.([\w-]{8})", re.ASCII)
+_PLAIN = re.compile(r"[\x20-\x5b\x5d-\x7e]*")
+_MAX_STREAM_ID = 1024
+_MAX_NAME = 255
+
+
+class EventId(NamedTuple):
+    """The parts of an event id."""
+
+    stream_key: str
+    sequence: int
+    nonce: str
+
+    def __str__(self) -> str:
+        return f"{self.stream_key}.{self.sequence}.{self.nonce}"
+
+    @classmethod
+    def parse(cls, text: str) -> EventId:
+        """Take an event id apart.
+
+        Raises:
+            UnknownEvent: It is none of ours.
+        """
+        match = _EVENT_ID.fullmatch(text)
+        if match is None:
+            raise unknown_event()
+        return cls(match[1], int(match[2]), match[3])
+
+
+def unknown_event() -> UnknownEvent:
+    """The one answer to every id that is not an event of the session: it must not tell a foreign id from a forged one."""
+    return UnknownEvent("No such event in this session. Start the stream anew, without Last-Event-ID.")
+
+
+def session_key(namespace: str, session_id: str) -> str:
+    """The key under which all that belongs to a session is kept."""
+    digest = blake2b(f"{namespace}\0{session_id}".encode(), digest_size=15)
+    return urlsafe_b64encode(digest.digest()).decode()
+
+
+def new_stream_key() -> str:
+    """A random key of 96 bits."""
+    return secrets.token_urlsafe(12)
+
+
+def new_nonces(count: int) -> list[str]:
+    """Random event nonces of 48 bits each."""
+    text = urlsafe_b64encode(os.urandom(6 * count)).decode()
+    return [text[start : start + 8] for start in range(0, 8 * count, 8)]
+
+
+def new_session_id() -> str:
+    """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of Unix time in milliseconds, then 74 random bits."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+
+
+def check_session_id(session_id: str) -> str:
+    """Refuse what the specification does not allow as a session id: it is 1 to 255 visible ASCII characters.
+
+    See "Session Management" in the transports chapter of the MCP specification 2025-11-25.
+    """
+    if not isinstance(session_id, str) or not _SESSION_ID.fullmatch(session_id):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput("A session id is 1 to 255 visible ASCII characters.")
+    return session_id
+
+
+def check_name(what: str, name: str) -> str:
+    """Refuse an owner, tenant, namespace or key that a database cannot hold or index."""
+    if not isinstance(name, str) or len(name) > _MAX_NAME or "\0" in name:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"The {what} is text of at most {_MAX_NAME} characters without NUL.")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(f"The {what} has a lone surrogate, which is not text.") from None
+    return name
+
+
+def escape_stream_id(stream_id: str) -> str:
+    r"""Write a stream id, which is any text that a client chose as a request id, in printable ASCII.
+
+    What is printable already stays as it is; the rest is written as in JSON (`\u0000`).
+    """
+    if not isinstance(stream_id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput("A stream id is text.")
+    escaped = stream_id if _PLAIN.fullmatch(stream_id) else json.dumps(stream_id)[1:-1]
+    if len(escaped) > _MAX_STREAM_ID:
+        raise InvalidInput(f"A stream id is at most {_MAX_STREAM_ID} characters, those outside ASCII written as \\u....")
+    return escaped
+
+
+def unescape_stream_id(escaped: str) -> str:
+    """The stream id that was escaped."""
+    return json.loads(f'"{escaped}"') if "\\" in escaped else escaped

@@ -1,0 +1,1 @@
+"""What wakes whoever waits for new events."""

@@ -1,0 +1,52 @@
+"""Wakes waiters of the same process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mcp_persist_sa.protocols import Waiter
+
+
+class LocalWaiter:
+    """An event that resets itself."""
+
+    def __init__(self) -> None:
+        self._hint = asyncio.Event()
+
+    def wake(self) -> None:
+        """End the present wait, or the next one."""
+        self._hint.set()
+
+    async def wait(self, timeout: float) -> None:
+        try:
+            await asyncio.wait_for(self._hint.wait(), timeout)
+        except asyncio.TimeoutError:
+            return
+        finally:
+            self._hint.clear()
+
+
+class LocalNotifier:
+    """Hints within one process and one event loop."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[str, set[LocalWaiter]] = {}
+
+    def notify(self, session_keys: set[str]) -> None:
+        for key in session_keys & self._waiters.keys():
+            for waiter in self._waiters[key]:
+                waiter.wake()
+
+    @contextmanager
+    def listen(self, session_key: str) -> Iterator[Waiter]:
+        waiter = LocalWaiter()
+        self._waiters.setdefault(session_key, set()).add(waiter)
+        try:
+            yield waiter
+        finally:
+            waiters = self._waiters[session_key]
+            waiters.discard(waiter)
+            if not waiters:
+                del self._waiters[session_key]

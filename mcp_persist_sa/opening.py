@@ -1,0 +1,121 @@
+"""Opening: from a DSN or an engine to a backend and a notifier, once it is sure that the tables are right."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from mcp_persist_sa.backends.sql import SQLBackend
+from mcp_persist_sa.database import AsyncDatabase, Database, ThreadDatabase, read, unbounded
+from mcp_persist_sa.dsn import DSN, parse
+from mcp_persist_sa.engine import in_schema, postgres_engine, sqlite_engine
+from mcp_persist_sa.errors import InvalidDSN, PersistError, SchemaBehind, SchemaMissing, StoreUnavailable
+from mcp_persist_sa.faults import connect_error
+from mcp_persist_sa.migrate import upgrade_on, upgrade_parsed, verify
+from mcp_persist_sa.notifiers.local import LocalNotifier
+from mcp_persist_sa.options import Options
+from mcp_persist_sa.protocols import Backend, Notifier
+
+
+class Opened(NamedTuple):
+    """What stands behind an open store."""
+
+    backend: Backend
+    notifier: Notifier
+    options: Options
+    where: str
+
+
+async def open_dsn(dsn: str, options: Options) -> Opened:
+    """Open what a DSN names.
+
+    Raises:
+        PersistError: It cannot be opened; the error says why, and what to do.
+    """
+    parsed = parse(dsn)
+    if parsed.kind == "redis":
+        raise InvalidDSN("The Redis adapter comes with a later release. Use sqlite:// or postgresql:// until then.")
+    open_database = _open_sqlite if parsed.kind == "sqlite" else _open_postgres
+    try:
+        database = await open_database(parsed, options)
+    except PersistError as error:
+        raise type(error)(f"{error} (Opening {parsed.safe})") from error.__cause__
+    return Opened(SQLBackend(database, options), LocalNotifier(), options, parsed.safe)
+
+
+async def open_engine(engine: AsyncEngine, options: Options) -> Opened:
+    """Open a database through the caller's engine, which stays the caller's.
+
+    Raises:
+        PersistError: It cannot be opened; the error says why, and what to do.
+    """
+    if engine.dialect.name not in ("sqlite", "postgresql"):
+        raise InvalidDSN(f"The store works with SQLite and Postgres, not with {engine.dialect.name}.")
+    database = AsyncDatabase(in_schema(engine, options.schema), timeout=options.timeout, owned=False)
+    if await _needs_upgrade(database, options, by_default=database.dialect == "sqlite"):
+        await unbounded(database, upgrade_on)
+    where = engine.url.render_as_string(hide_password=True)
+    return Opened(SQLBackend(database, options), LocalNotifier(), options, where)
+
+
+async def _open_sqlite(dsn: DSN, options: Options) -> Database:
+    database = ThreadDatabase(sqlite_engine(dsn, options), timeout=options.timeout, readers=options.pool_size)
+    try:
+        if await _needs_upgrade(database, options, by_default=True):
+            await unbounded(database, upgrade_on)
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+async def _open_postgres(dsn: DSN, options: Options) -> Database:
+    pooler = await _probe(dsn, options)
+    engine = postgres_engine(dsn, options, pooled=True, pooler=pooler)
+    database = AsyncDatabase(engine, timeout=options.timeout, owned=True)
+    try:
+        if await _needs_upgrade(database, options, by_default=False):
+            await upgrade_parsed(dsn, options)
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+async def _needs_upgrade(database: Database, options: Options, *, by_default: bool) -> bool:
+    """Whether the tables have to be brought up to date, and the options allow it."""
+    try:
+        await read(database, lambda connection: verify(connection, options.schema))
+    except (SchemaMissing, SchemaBehind):
+        if by_default if options.migrate is None else options.migrate:
+            return True
+        raise
+    return False
+
+
+async def _probe(dsn: DSN, options: Options) -> bool:
+    """Connect once, and find out whether a pooler stands between: it answers for another server process than ours.
+
+    A pooler in transaction mode gives each transaction another server process, so that statements prepared by name are
+    lost or met by others.
+    """
+    engine = postgres_engine(dsn, options, pooled=False, pooler=True)
+    try:
+        async with engine.connect() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            greeted = driver.get_server_pid() if driver is not None else None
+            served = await connection.scalar(sa.select(sa.func.pg_backend_pid()))
+    except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError, ValueError, TypeError) as error:
+        raise _unreachable(error, options) from error
+    finally:
+        await engine.dispose()
+    return greeted != served if options.pgbouncer is None else options.pgbouncer
+
+
+def _unreachable(error: Exception, options: Options) -> PersistError:
+    if isinstance(error, asyncio.TimeoutError):
+        return StoreUnavailable(f"The server did not answer within {options.connect_timeout:g} s. Does it run?")
+    return connect_error(error)

@@ -1,0 +1,143 @@
+"""The options of a store: their types, units, defaults and checks."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from mcp_persist_sa.errors import InvalidInput, InvalidOption
+from mcp_persist_sa.identity import check_name
+
+Password = Callable[[], "str | Awaitable[str]"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """How a store behaves.
+
+    Attributes:
+        namespace: Keeps several servers apart in one database.
+        migrate: Whether opening may create tables and bring them up to date. None: yes on SQLite, no on Postgres.
+        schema: The Postgres schema of the tables; None for the first of the search path.
+        background: Whether the store may run tasks of its own between calls. With False, housekeeping is by command.
+        clock: Gives the time instead of the database's clock; for tests and imports.
+        session_ttl: Seconds after its last use at which a session ends (30 minutes, as the SDK); None for never.
+        event_ttl: Seconds for which an event can be replayed (24 hours); None for ever.
+        state_ttl: Seconds after its last write for which the state of a handle, which is no recorded session, is kept
+            (7 days); None for ever. The state of a session lives as long as the session.
+        max_sessions: How many sessions may be open at once; None for any number.
+        max_events_per_stream: The newest events that a stream keeps; None for all.
+        max_bytes_per_stream: The newest bytes of messages that a stream keeps; None for all.
+        max_events_per_session: The newest events that a session keeps; None for all.
+        max_bytes_per_session: The newest bytes of messages that a session keeps; None for all.
+        max_message_bytes: The largest message that is stored, in bytes of UTF-8.
+        max_state_bytes: The largest value of a state key, in bytes of JSON.
+        max_queued_events: How many events may wait to be written.
+        max_queued_bytes: How many bytes of messages may wait to be written.
+        page_events: The most events that are read at a time.
+        page_bytes: The most bytes of messages that are read at a time; one event is read whatever its size.
+        poll_interval: Seconds after which whoever waits for events looks again, also if nothing woke it.
+        timeout: Seconds that a call may wait for the database, retries included.
+        connect_timeout: Seconds to wait for a connection.
+        pool_size: The most connections of the store (threads that read, on SQLite).
+        synchronous: SQLite: `FULL` survives a power cut, `NORMAL` may lose the last commits in one.
+        pgbouncer: Postgres: whether a transaction-mode pooler stands between; None to find out.
+        password: Postgres: called (and awaited, if need be) for the password of each new connection.
+        connect_args: Passed to the driver as they are.
+    """
+
+    namespace: str = ""
+    migrate: bool | None = None
+    schema: str | None = None
+    background: bool = True
+    clock: Callable[[], datetime] | None = None
+    session_ttl: float | timedelta | None = 30 * 60
+    event_ttl: float | timedelta | None = 24 * 60 * 60
+    state_ttl: float | timedelta | None = 7 * 24 * 60 * 60
+    max_sessions: int | None = None
+    max_events_per_stream: int | None = None
+    max_bytes_per_stream: int | None = None
+    max_events_per_session: int | None = None
+    max_bytes_per_session: int | None = None
+    max_message_bytes: int = 16 * 1024 * 1024
+    max_state_bytes: int = 1024 * 1024
+    max_queued_events: int = 20_000
+    max_queued_bytes: int = 64 * 1024 * 1024
+    page_events: int = 500
+    page_bytes: int = 1024 * 1024
+    poll_interval: float = 2.0
+    timeout: float = 30.0
+    connect_timeout: float = 10.0
+    pool_size: int = 10
+    synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    pgbouncer: bool | None = None
+    password: Password | None = None
+    connect_args: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Options:
+        """Check options by name.
+
+        Raises:
+            InvalidOption: One is unknown, or has a value that it cannot have.
+        """
+        names = [option.name for option in fields(cls)]
+        for name in values:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(names)}."
+                raise InvalidOption(f"There is no option {name!r}.{hint}")
+        options = cls(**values)
+        options._check()
+        return options
+
+    def _check(self) -> None:
+        for name in _POSITIVE:
+            _check_number(name, getattr(self, name))
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool | None):
+                raise InvalidOption(f"The option {name} is True or False, not {getattr(self, name)!r}.")
+        if self.synchronous not in ("FULL", "NORMAL"):
+            raise InvalidOption(f"The option synchronous is 'FULL' or 'NORMAL', not {self.synchronous!r}.")
+        for name in ("password", "clock"):
+            if not (getattr(self, name) is None or callable(getattr(self, name))):
+                raise InvalidOption(f"The option {name} is something to call, or None.")
+        for name in ("namespace", "schema"):
+            self._check_name(name)
+
+    def _check_name(self, name: str) -> None:
+        value = getattr(self, name)
+        try:
+            check_name(f"option {name}", "" if value is None else value)
+        except InvalidInput as error:
+            raise InvalidOption(str(error)) from None
+
+    def span(self, name: str) -> timedelta | None:
+        """A time to live as a timedelta."""
+        value = getattr(self, name)
+        return timedelta(seconds=value) if isinstance(value, int | float) else value
+
+
+_POSITIVE = [
+    option.name
+    for option in fields(Options)
+    if option.name.startswith(("max_", "page_")) or option.name.endswith(("_ttl", "timeout", "_interval", "_size"))
+]
+_WHOLE = [name for name in _POSITIVE if name.startswith(("max_", "page_", "pool_"))]
+_OPTIONAL = [name for name in _POSITIVE if name.endswith(("_ttl", "_sessions", "_per_stream", "_per_session"))]
+_FLAGS = ["migrate", "background", "pgbouncer"]
+
+
+def _check_number(name: str, value: object) -> None:
+    if value is None and name in _OPTIONAL:
+        return
+    unit = "a whole number" if name in _WHOLE else "a number of seconds"
+    if isinstance(value, timedelta) and name not in _WHOLE:
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int if name in _WHOLE else int | float):
+        raise InvalidOption(f"The option {name} is {unit}, not {value!r}.")
+    if not 0 < value < 2**53:
+        raise InvalidOption(f"The option {name} is {unit} above 0, not {value!r}.")

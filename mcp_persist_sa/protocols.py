@@ -1,0 +1,224 @@
+"""The contracts between the store and what stands behind it.
+
+A backend keeps the data; a notifier wakes whoever waits for new data. The store talks to both through these protocols
+alone, so the same promises hold on every database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from mcp_persist_sa.identity import EventId
+from mcp_persist_sa.models import JSONValue, NewEvent, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
+
+
+class Claim(NamedTuple):
+    """The place of a group of events in a stream whose only writer numbers them itself."""
+
+    stream_key: str
+    first_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Events of one stream that are to be stored together, in order.
+
+    Attributes:
+        session_key: Of the session.
+        stream_id: Escaped.
+        events: At least one; none but the last is final.
+        nonces: One for each event, by which a backend knows an event that it has stored already.
+        sizes: The bytes of each message.
+        claim: None for a stream to which anyone may append: the backend gives the numbers.
+    """
+
+    session_key: str
+    stream_id: str
+    events: tuple[NewEvent, ...]
+    nonces: tuple[str, ...]
+    sizes: tuple[int, ...]
+    claim: Claim | None = None
+
+
+class Place(NamedTuple):
+    """Where a group of events was stored."""
+
+    stream_key: str
+    first_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """Which sessions a listing holds. None stands for any."""
+
+    owner: str | None = None
+    tenant: str | None = None
+    status: str | None = None
+    active_since: datetime | None = None
+    idle_since: datetime | None = None
+
+
+class EventBackend(Protocol):
+    """Keeps events.
+
+    The numbers of a stream have no holes, and its events become visible in their order. An event id is never given
+    twice. What has expired is not served, whether it was removed or not.
+    """
+
+    async def append(self, batch: Sequence[Append], batch_number: int) -> list[Place | Exception]:
+        """Store events, once, and tell where; an exception stands for a group that was refused alone.
+
+        A caller that does not learn the outcome sends the same batch again, with the same number.
+
+        Args:
+            batch: At most one final event a stream, and nothing behind it.
+            batch_number: Greater than that of each batch before; batches are sent one at a time.
+
+        Raises:
+            StoreUnavailable: The batch may be sent again.
+        """
+        ...
+
+    async def locate(self, session_key: str, stream_id: str) -> str | None:
+        """The key of the open stream of that name, or of the newest finished one."""
+        ...
+
+    async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Page:
+        """The events that follow a place; sequence 0 is the place before the first that is kept.
+
+        Raises:
+            UnknownEvent: The session has no such stream.
+            HistoryLost: What follows the place is gone, or it is not the event that it was.
+            SessionNotFound: The session has expired.
+        """
+        ...
+
+    async def read_before(self, session_key: str, stream_key: str, sequence: int, *, limit: int) -> Page:
+        """The newest events with a number below the given one, in their order."""
+        ...
+
+    async def streams(self, session_key: str, *, after: str, limit: int) -> list[StreamInfo]:
+        """The streams of a session in the order of their keys, after one of these."""
+        ...
+
+    async def stream(self, session_key: str, stream_key: str) -> StreamInfo | None:
+        """One stream."""
+        ...
+
+    async def delete_before(self, session_key: str, stream_key: str, sequence: int) -> int:
+        """Remove the events with lower numbers, and say how many there were."""
+        ...
+
+    async def delete_events(self, session_key: str) -> Purged:
+        """Remove all streams and events of a session."""
+        ...
+
+
+class SessionBackend(Protocol):
+    """Keeps sessions."""
+
+    async def create_session(
+        self, session_key: str, session_id: str, values: Mapping[str, Any], *, fresh: bool
+    ) -> Session:
+        """Record a session; with a fresh id, one that is there already is the same call's, sent again.
+
+        Raises:
+            SessionExists: There is one already.
+            SessionLimitReached: There are as many open ones as are allowed.
+        """
+        ...
+
+    async def session(self, session_key: str) -> Session | None:
+        """A session that has not expired."""
+        ...
+
+    async def update_session(self, session_key: str, values: Mapping[str, Any]) -> Session | None:
+        """Write values to a session that has not expired, and use it."""
+        ...
+
+    async def touch_session(self, session_key: str) -> bool:
+        """Move the expiry of an open session; False where there is none."""
+        ...
+
+    async def close_session(self, session_key: str) -> bool:
+        """End a session; False where there is none that is open."""
+        ...
+
+    async def delete_session(self, session_key: str) -> Purged:
+        """Remove a session and all that belongs to it."""
+        ...
+
+    async def sessions(self, which: SessionFilter, *, after: str | None, limit: int) -> SessionPage:
+        """List sessions in the order in which they were opened."""
+        ...
+
+    async def count_sessions(self, which: SessionFilter) -> int:
+        """How many there are."""
+        ...
+
+
+class StateBackend(Protocol):
+    """Keeps the state of sessions and handles."""
+
+    async def get_state(self, session_key: str, key: str) -> StateEntry | None:
+        """One value."""
+        ...
+
+    async def put_state(self, session_key: str, key: str, value: JSONValue, version: int | None) -> int | None:
+        """Write a value and give its version.
+
+        Args:
+            session_key: Of the session or handle.
+            key: Its name.
+            value: JSON, checked.
+            version: The version that it must have (0: there must be none), else None is returned; None for any.
+        """
+        ...
+
+    async def delete_state(self, session_key: str, key: str) -> bool:
+        """Remove one value; False where there was none."""
+        ...
+
+    async def clear_state(self, session_key: str) -> int:
+        """Remove all values, and say how many there were."""
+        ...
+
+    async def state_keys(self, session_key: str) -> list[str]:
+        """The keys, sorted."""
+        ...
+
+
+class Backend(EventBackend, SessionBackend, StateBackend, Protocol):
+    """Keeps everything."""
+
+    async def purge(self) -> Purged:
+        """Remove what has expired or is over a limit, in chunks, and say what it was."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what was taken."""
+        ...
+
+
+class Waiter(Protocol):
+    """Waits for the next hint."""
+
+    async def wait(self, timeout: float) -> None:
+        """Return when a hint arrives, or has arrived since the last call, or after `timeout` seconds."""
+        ...
+
+
+class Notifier(Protocol):
+    """Wakes whoever waits for a session's events. A hint may be lost or come for nothing; the table is the truth."""
+
+    def notify(self, session_keys: set[str]) -> None:
+        """Say that these sessions have new events, after they were committed."""
+        ...
+
+    def listen(self, session_key: str) -> AbstractContextManager[Waiter]:
+        """Wait for one session."""
+        ...

@@ -1,0 +1,114 @@
+"""Column types that mean the same on every dialect, and the clock that statements read."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ColumnElement, FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
+
+Key = sa.String(20).with_variant(postgresql.VARCHAR(20, collation="C"), "postgresql")
+"""A random or digest key: compared byte by byte, whatever the locale of the database."""
+
+Name = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
+
+class Timestamp(TypeDecorator[datetime]):
+    """A moment in UTC: TIMESTAMP WITH TIME ZONE on Postgres, microseconds since 1970 on SQLite."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(sa.DateTime(timezone=True))
+        return dialect.type_descriptor(sa.BigInteger())
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        if value is None or isinstance(value, datetime):
+            return value
+        return _EPOCH + timedelta(microseconds=value)
+
+
+class Duration(TypeDecorator[timedelta]):
+    """A span of time that can be added to a `Timestamp`."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(sa.Interval())
+        return dialect.type_descriptor(sa.BigInteger())
+
+    def process_bind_param(self, value: timedelta | None, dialect: sa.Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value // _MICROSECOND
+
+
+class JSONText(TypeDecorator[Any]):
+    """JSON kept as text.
+
+    Not JSONB, which rejects NUL and lone surrogates and rewrites numbers; nor the JSON type of SQLite, whose numeric
+    affinity turns an integer of more than 64 bits into a float.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def __init__(self, *, none_as_null: bool = True) -> None:
+        super().__init__()
+        self.none_as_null = none_as_null
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        return None if value is None and self.none_as_null else json.dumps(value, allow_nan=False)
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class _Now(FunctionElement[datetime]):
+    type = Timestamp()
+    inherit_cache = True
+
+
+@compiles(_Now)
+def _given_clock(element: _Now, compiler: Any, **kw: Any) -> str:
+    return compiler.process(element.clauses.clauses[0], **kw)
+
+
+@compiles(_Now, "postgresql")
+def _database_clock(element: _Now, compiler: Any, **kw: Any) -> str:
+    return f"coalesce({compiler.process(element.clauses.clauses[0], **kw)}, clock_timestamp())"
+
+
+def now() -> ColumnElement[datetime]:
+    """The time: parameter `now`, or by the database's clock where that is None.
+
+    SQLite is always given it, because the database is in this process: its clock is ours.
+    """
+    return _Now(sa.bindparam("now", type_=Timestamp()))
+
+
+def after(moment: ColumnElement[datetime], span: str) -> ColumnElement[datetime]:
+    """The moment that lies the duration in parameter `span` after another; NULL where that is None."""
+    return sa.type_coerce(moment.op("+")(sa.bindparam(span, type_=Duration())), Timestamp())
+
+
+def before(moment: ColumnElement[datetime], span: str) -> ColumnElement[datetime]:
+    """The moment that lies the duration in parameter `span` before another; NULL where that is None."""
+    return sa.type_coerce(moment.op("-")(sa.bindparam(span, type_=Duration())), Timestamp())

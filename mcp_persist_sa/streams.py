@@ -1,0 +1,137 @@
+"""Writing to a stream that is one writer's own, and following a stream to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from mcp_persist_sa.checks import new_append
+from mcp_persist_sa.errors import PersistError
+from mcp_persist_sa.identity import EventId, new_stream_key
+from mcp_persist_sa.models import Event, Gap, NewEvent, Page
+from mcp_persist_sa.options import Options
+from mcp_persist_sa.protocols import Claim, EventBackend, Notifier
+from mcp_persist_sa.writer import Pending, Writer
+
+MAX_SEQUENCE = 2**62
+
+
+class Receipt:
+    """An event that has its id, and is on its way to the database."""
+
+    __slots__ = ("_pending", "event_id")
+
+    def __init__(self, event_id: str, pending: Pending) -> None:
+        self.event_id = event_id
+        self._pending = pending
+
+    @property
+    def stored(self) -> bool:
+        """Whether the event is durable."""
+        place = self._pending.place
+        return place.done() and not place.cancelled() and place.exception() is None
+
+    async def durable(self) -> str:
+        """Wait until the event is durable, and give its id. To stop waiting does not stop the writing.
+
+        Raises:
+            StreamClaimed: The stream was open in other hands; none of this writer's events is stored.
+            PersistError: The event could not be stored, and never will be.
+        """
+        await asyncio.shield(self._pending.place)
+        return self.event_id
+
+
+class StreamWriter:
+    """The only writer of a stream: it numbers the events itself, and need not wait for the database.
+
+    Made by `Store.claim`. The claim is written with the first event. An event that cannot be stored leaves a gap, which
+    readers are told of.
+    """
+
+    def __init__(self, writer: Writer, session_key: str, stream_id: str, max_message_bytes: int) -> None:
+        self._writer = writer
+        self._session_key = session_key
+        self._stream_id = stream_id
+        self._max_message_bytes = max_message_bytes
+        self._stream_key = new_stream_key()
+        self._next = 1
+        self._finished = False
+
+    def append(self, message: str | None, *, final: bool = False) -> Receipt:
+        """Number an event and queue it. Nothing is waited for.
+
+        Args:
+            message: The JSON-RPC message as JSON text; None for a priming event.
+            final: Whether it ends the stream.
+
+        Raises:
+            InvalidInput: The message is not text that can be stored, or too large.
+            Overloaded: Too many events wait to be written.
+            PersistError: The stream has ended.
+        """
+        if self._finished:
+            raise PersistError("The stream has ended; claim it anew.")
+        place = Claim(self._stream_key, self._next)
+        self._next += 1
+        self._finished = final
+        event = NewEvent(message, final)
+        group = new_append(self._session_key, self._stream_id, [event], self._max_message_bytes, place)
+        pending = self._writer.submit(group)
+        return Receipt(str(EventId(*place, group.nonces[0])), pending)
+
+
+class Tail:
+    """Follows a stream: what it holds, then what comes."""
+
+    def __init__(self, backend: EventBackend, notifier: Notifier, session_key: str, options: Options) -> None:
+        self._backend = backend
+        self._notifier = notifier
+        self._session_key = session_key
+        self._options = options
+
+    async def read(self, place: EventId) -> Page:
+        """What follows a place, as far as it is stored."""
+        return await self._backend.read(
+            self._session_key, place, limit=self._options.page_events, max_bytes=self._options.page_bytes
+        )
+
+    async def beginning(self, stream_id: str) -> EventId | None:
+        """The place before the first event of the stream of that name, or None while there is none."""
+        stream_key = await self._backend.locate(self._session_key, stream_id)
+        return None if stream_key is None else EventId(stream_key, 0, "")
+
+    async def end(self, stream_id: str) -> tuple[EventId | None, str]:
+        """The place after the last event of a stream; if it has ended, the key of a stream that is not meant."""
+        place = await self.beginning(stream_id)
+        if place is None:
+            return None, ""
+        last = await self._backend.read_before(self._session_key, place.stream_key, MAX_SEQUENCE, limit=1)
+        if last.finished:
+            return None, place.stream_key
+        return (place if last.event_id is None else EventId.parse(last.event_id)), ""
+
+    async def items(self, stream_id: str, place: EventId | None, *, skip: str = "") -> AsyncIterator[Event | Gap]:
+        """Yield what follows a place, until the stream or its session ends.
+
+        Between pages neither a connection nor a cursor is held, however slowly the items are taken.
+
+        Args:
+            stream_id: Escaped; looked for where there is no place yet.
+            place: After which to begin.
+            skip: The key of a stream of that name that is over and is not meant.
+        """
+        with self._notifier.listen(self._session_key) as waiter:
+            while True:
+                place = place or await self.beginning(stream_id)
+                if place is not None and place.stream_key == skip:
+                    place = None
+                page = None if place is None else await self.read(place)
+                for item in page.items if page else ():
+                    yield item
+                if page is not None and page.event_id is not None:
+                    place = EventId.parse(page.event_id)
+                if page is not None and not page.more and (page.finished or page.closed):
+                    return
+                if page is None or not page.more:
+                    await waiter.wait(self._options.poll_interval)

@@ -1,0 +1,208 @@
+"""The one door to the backend for events: what arrives while a commit runs forms the next transaction.
+
+There is no timer: an event that comes alone is written at once. Nothing is acknowledged before it is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from mcp_persist_sa.errors import OutcomeUnknown, Overloaded, StoreClosed, StoreUnavailable
+from mcp_persist_sa.faults import backoff
+from mcp_persist_sa.protocols import Append, EventBackend, Place
+
+logger = logging.getLogger(__name__)
+
+_BATCH_EVENTS = 2000
+_BATCH_BYTES = 8 * 1024 * 1024
+
+
+def _future() -> asyncio.Future[Place]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(eq=False, slots=True)
+class Pending:
+    """Events that wait to be written.
+
+    Attributes:
+        group: The events.
+        place: Done when they are durable. Whoever cancels it gives up; events that have their numbers already are
+            written all the same, for the sake of those behind them.
+        lost: Whether a reply about them was lost, so that they may be stored although nobody was told.
+    """
+
+    group: Append
+    place: asyncio.Future[Place] = field(default_factory=_future)
+    lost: bool = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether they still have to be written."""
+        return self.group.claim is not None or not self.place.done()
+
+    @property
+    def size(self) -> int:
+        """Bytes of messages."""
+        return sum(self.group.sizes)
+
+
+class Writer:
+    """Writes events in the order in which they were submitted."""
+
+    def __init__(
+        self, backend: EventBackend, stored: Callable[[set[str]], None], *, max_events: int, max_bytes: int
+    ) -> None:
+        """Make a writer.
+
+        Args:
+            backend: Where to.
+            stored: Called with the session keys of events that have become durable.
+            max_events: How many events may wait.
+            max_bytes: How many bytes of messages may wait.
+        """
+        self._backend = backend
+        self._stored = stored
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._queue: deque[Pending] = deque()
+        self._events = 0
+        self._bytes = 0
+        self._room = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+        self._number = 0
+        self._closed = False
+
+    def submit(self, group: Append) -> Pending:
+        """Queue events; they are written without further ado.
+
+        Raises:
+            Overloaded: There is no room for them.
+            StoreClosed: The store is closed.
+        """
+        if self._closed:
+            raise StoreClosed("The store is closed. Open it before use.")
+        pending = Pending(group)
+        if not self._fits(len(group.events), pending.size):
+            raise Overloaded(f"{self._events} events wait to be written. Is the database down or too slow?")
+        self._events += len(group.events)
+        self._bytes += pending.size
+        self._queue.append(pending)
+        if self._running is None:
+            self._running = asyncio.create_task(self._drain())
+        return pending
+
+    def _fits(self, count: int, size: int) -> bool:
+        if not self._events:
+            return True
+        return self._events + count <= self._max_events and self._bytes + size <= self._max_bytes
+
+    async def room(self, count: int, size: int) -> None:
+        """Wait until events of that number and size can be submitted."""
+        while not (self._closed or self._fits(count, size)):
+            self._room.clear()
+            await self._room.wait()
+
+    async def _drain(self) -> None:
+        try:
+            while self._queue:
+                batch = self._take()
+                try:
+                    await self._write(batch)
+                finally:
+                    self._leave(batch)
+        finally:
+            self._running = None
+
+    def _take(self) -> list[Pending]:
+        """The next batch. It stops behind a final event: what follows belongs to the next stream of that name."""
+        batch: list[Pending] = []
+        count = size = 0
+        finals: set[tuple[str, str]] = set()
+        while self._queue and count < _BATCH_EVENTS and size < _BATCH_BYTES:
+            group = self._queue[0].group
+            name = (group.session_key, group.stream_id)
+            if group.claim is None and name in finals:
+                break
+            pending = self._queue.popleft()
+            batch.append(pending)
+            count += len(group.events)
+            size += pending.size
+            if group.events[-1].final:
+                finals.add(name)
+        return batch
+
+    def _leave(self, batch: Sequence[Pending]) -> None:
+        for pending in batch:
+            _settle(pending, OutcomeUnknown("The store was closed while the event was written."))
+            self._events -= len(pending.group.events)
+            self._bytes -= pending.size
+        self._room.set()
+
+    async def _write(self, batch: Sequence[Pending]) -> None:
+        """Store a batch, however long it takes; a message that cannot be stored fails alone."""
+        self._number += 1
+        number, warned = self._number, False
+        async for _ in backoff(inf):
+            batch = [pending for pending in batch if pending.wanted]
+            if not batch:
+                return
+            try:
+                await self._send(batch, number)
+                return
+            except StoreUnavailable as error:
+                if not warned:
+                    logger.warning("Events cannot be stored for the moment, %d wait: %s", self._events, error)
+                warned = True
+            except Exception as error:
+                await self._one_by_one(batch, error)
+                return
+
+    async def _send(self, batch: Sequence[Pending], number: int) -> None:
+        lost = True
+        try:
+            places = await self._backend.append([pending.group for pending in batch], number)
+        except StoreUnavailable as error:
+            lost = isinstance(error, OutcomeUnknown)
+            raise
+        finally:
+            for pending in batch:
+                pending.lost = pending.lost or lost
+        self._stored({p.group.session_key for p, place in zip(batch, places, strict=True) if isinstance(place, Place)})
+        for pending, place in zip(batch, places, strict=True):
+            _settle(pending, place)
+
+    async def _one_by_one(self, batch: Sequence[Pending], error: Exception) -> None:
+        if len(batch) == 1:
+            _settle(batch[0], error)
+            return
+        for pending in batch:
+            await self._write([pending])
+
+    async def close(self, timeout: float) -> None:
+        """Write what is queued, and refuse the rest after `timeout` seconds."""
+        self._closed = True
+        self._room.set()
+        if self._running is not None:
+            running = self._running
+            await asyncio.wait({running}, timeout=timeout)
+            running.cancel()
+            await asyncio.wait({running})
+        for pending in self._queue:
+            _settle(pending, StoreClosed("The store was closed before the event could be written."))
+        self._queue.clear()
+
+
+def _settle(pending: Pending, outcome: Place | Exception) -> None:
+    if pending.place.done():
+        return
+    if isinstance(outcome, Place):
+        pending.place.set_result(outcome)
+    else:
+        pending.place.set_exception(outcome)
+        pending.place.exception()

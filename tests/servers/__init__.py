@@ -1,0 +1,10 @@
+"""Real servers for the tests, and faults to inflict on them."""
+
+from .databases import Databases
+from .pgbouncer import PgBouncer
+from .postgres import PostgresServer
+from .processes import ChildProcess
+from .proxy import FaultProxy, contains
+from .spawning import ServerError
+
+__all__ = ["ChildProcess", "Databases", "FaultProxy", "PgBouncer", "PostgresServer", "ServerError", "contains"]

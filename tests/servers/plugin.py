@@ -1,0 +1,178 @@
+"""The pytest plugin that brings the tests' servers; load it by `pytest_plugins = ["tests.servers.plugin"]`.
+
+The server starts once per run, in the process that controls the workers of pytest-xdist, if there are any.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from . import pgbouncer as pgbouncer_module
+from .databases import Databases
+from .launch import die_with_parent
+from .pgbouncer import PgBouncer
+from .postgres import PostgresServer
+from .spawning import ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+_HANDED_OVER = "mcp_persist_sa_servers"
+_SERVER = pytest.StashKey[PostgresServer]()
+_PREFIX = pytest.StashKey[str]()
+_LOG_LINES_SHOWN = 40
+
+
+class _Worker(Protocol):
+    """What pytest-xdist gives to `pytest_configure_node`."""
+
+    config: pytest.Config
+    workerinput: dict[str, Any]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "pgbouncer: needs PgBouncer, which comes from the operating system")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    config = session.config
+    if config.option.collectonly:
+        return
+    workerinput: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if workerinput is not None:
+        # A worker would go on for a while when its controller is killed, and its private servers with it.
+        die_with_parent(signal.SIGKILL)
+        handed_over = workerinput[_HANDED_OVER]
+        config.stash[_SERVER] = PostgresServer.attach(handed_over)
+        config.stash[_PREFIX] = f"{handed_over['prefix']}_{workerinput['workerid']}"
+        return
+    try:
+        server = PostgresServer()
+        server.start()
+    except ServerError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.add_cleanup(server.close)
+    config.stash[_SERVER] = server
+    config.stash[_PREFIX] = f"test_{secrets.token_hex(4)}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: _Worker) -> None:
+    stash = node.config.stash
+    node.workerinput[_HANDED_OVER] = {**stash[_SERVER].hand_over(), "prefix": stash[_PREFIX]}
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    server = config.stash.get(_SERVER, None)
+    return [
+        f"postgres: {server.choice if server else 'not started, tests are only collected'}",
+        f"pgbouncer: {pgbouncer_module.find() or _without_pgbouncer()}",
+    ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _leaves_out_pgbouncer():
+        terminalreporter.write_line(f"pgbouncer: {_without_pgbouncer()}", yellow=True)
+
+
+def _leaves_out_pgbouncer() -> bool:
+    return pgbouncer_module.find() is None and not os.environ.get("CI")
+
+
+def _without_pgbouncer() -> str:
+    consequence = "the tests that need it were NOT run" if _leaves_out_pgbouncer() else "the tests that need it fail"
+    return f"NOT FOUND, {consequence} ({pgbouncer_module.REMEDY})"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not _leaves_out_pgbouncer():
+        return
+    left_out = [item for item in items if _needs_pgbouncer(item)]
+    if left_out:
+        items[:] = [item for item in items if not _needs_pgbouncer(item)]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def _needs_pgbouncer(item: pytest.Item) -> bool:
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    return item.get_closest_marker("pgbouncer") is not None or "pgbouncer" in fixtures
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        for name, log in _logs(item):
+            report.sections.append((f"log of {name}, its last lines", "\n".join(log.splitlines()[-_LOG_LINES_SHOWN:])))
+    return report
+
+
+def _logs(item: pytest.Item) -> Iterator[tuple[str, str]]:
+    used: dict[str, Any] = getattr(item, "funcargs", {})
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    if "postgres_server" in fixtures and _SERVER in item.config.stash:
+        yield "postgres_server", item.config.stash[_SERVER].log()
+    for name, value in used.items():
+        if isinstance(value, PgBouncer) or (name == "own_postgres" and isinstance(value, PostgresServer)):
+            yield name, value.log()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(pytestconfig: pytest.Config) -> PostgresServer:
+    """The server that all tests and workers share; not to be paused or stopped, see `own_postgres`."""
+    return pytestconfig.stash[_SERVER]
+
+
+@pytest.fixture(scope="session")
+def postgres_template(pytestconfig: pytest.Config, postgres_server: PostgresServer) -> Iterator[Databases]:
+    """Makes databases, templates and copies of templates; what was not dropped is dropped at the end of the run."""
+    databases = Databases(postgres_server, pytestconfig.stash[_PREFIX])
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def postgres_database(postgres_template: Databases) -> Iterator[str]:
+    """The DSN of a fresh empty database."""
+    dsn = postgres_template.create()
+    yield dsn
+    postgres_template.drop(dsn)
+
+
+@pytest.fixture
+def postgres_from_template(postgres_template: Databases) -> Iterator[Callable[[str], str]]:
+    """A function that copies the template with a given name and returns the copy's DSN, for one test."""
+    made: list[str] = []
+
+    def clone(template: str) -> str:
+        made.append(postgres_template.clone(template))
+        return made[-1]
+
+    yield clone
+    for dsn in made:
+        postgres_template.drop(dsn)
+
+
+@pytest.fixture
+def own_postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """A private server for one test to pause, kill and start again; an indirect parameter gives it settings."""
+    settings: dict[str, str] = getattr(request, "param", {})
+    with PostgresServer(private=True, settings=settings) as server:
+        yield server
+
+
+@pytest.fixture
+def pgbouncer(postgres_server: PostgresServer) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode in front of the shared server, for one test."""
+    if pgbouncer_module.find() is None:
+        pytest.fail(pgbouncer_module.REMEDY)
+    with PgBouncer(postgres_server) as bouncer:
+        yield bouncer
