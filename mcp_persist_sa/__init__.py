@@ -1,19 +1,83 @@
 """The database of an MCP server: sessions, their state, and resumable event streams."""
 
-from mcp_persist_sa import errors
 from mcp_persist_sa.engine import configure_sqlite
-from mcp_persist_sa.errors import *  # noqa: F403
-from mcp_persist_sa.models import (
-    Event,
-    Gap,
-    NewEvent,
-    Page,
-    Purged,
-    Session,
-    SessionPage,
-    StateEntry,
-    StreamInfo,
+from mcp_persist_sa.errors import (
+    AccessDenied,
+    HistoryLost,
+    InvalidDSN,
+    InvalidInput,
+    InvalidOption,
+    MissingExtra,
+    OutcomeUnknown,
+    Overloaded,
+    PersistError,
+    SchemaAhead,
+    SchemaBehind,
+    SchemaError,
+    SchemaForeign,
+    SchemaMissing,
+    SessionExists,
+    SessionLimitReached,
+    SessionNotFound,
+    StoreClosed,
+    StoreUnavailable,
+    StreamClaimed,
+    StreamNotFound,
+    TooLarge,
+    UnknownEvent,
+    VersionConflict,
 )
+from mcp_persist_sa.migrate import upgrade
+from mcp_persist_sa.models import Event, Gap, NewEvent, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.schema import not_ours
+from mcp_persist_sa.sessions import Sessions
+from mcp_persist_sa.state import State
 from mcp_persist_sa.store import Store, open_store
+from mcp_persist_sa.streams import Receipt, StreamWriter
+
+__all__ = [
+    "AccessDenied",
+    "Event",
+    "Gap",
+    "HistoryLost",
+    "InvalidDSN",
+    "InvalidInput",
+    "InvalidOption",
+    "MissingExtra",
+    "NewEvent",
+    "Options",
+    "OutcomeUnknown",
+    "Overloaded",
+    "Page",
+    "PersistError",
+    "Purged",
+    "Receipt",
+    "SchemaAhead",
+    "SchemaBehind",
+    "SchemaError",
+    "SchemaForeign",
+    "SchemaMissing",
+    "Session",
+    "SessionExists",
+    "SessionLimitReached",
+    "SessionNotFound",
+    "SessionPage",
+    "Sessions",
+    "State",
+    "StateEntry",
+    "Store",
+    "StoreClosed",
+    "StoreUnavailable",
+    "StreamClaimed",
+    "StreamInfo",
+    "StreamNotFound",
+    "StreamWriter",
+    "TooLarge",
+    "UnknownEvent",
+    "VersionConflict",
+    "configure_sqlite",
+    "not_ours",
+    "open_store",
+    "upgrade",
+]

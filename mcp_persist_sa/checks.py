@@ -63,7 +63,9 @@ def json_value(what: str, value: JSONValue, limit: int) -> JSONValue:
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"The {what} is not JSON: {error}.") from None
     if not same:
-        raise InvalidInput(f"The {what} is not JSON: only None, bool, int, float, str, list and dict with str keys are.")
+        raise InvalidInput(
+            f"The {what} is not JSON: only None, bool, int, float, str, list and dict with str keys are."
+        )
     if len(text) > limit:
         raise TooLarge(f"The {what} has {len(text)} bytes of JSON, and the limit is {limit}.")
     return value

@@ -1,7 +1,7 @@
 """Where work on connections is run: in threads of our own, or on an engine of asyncio.
 
-Every query of this package is a plain function of a `Connection`. `ThreadDatabase` calls it in a thread, one hop for all
-its statements, which is what makes SQLite fast; `AsyncDatabase` calls it through SQLAlchemy's bridge to asyncio.
+Every query of this package is a plain function of a `Connection`. `ThreadDatabase` calls it in a thread, one hop for
+all its statements, which is what makes SQLite fast; `AsyncDatabase` calls it through SQLAlchemy's bridge to asyncio.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from anyio import fail_after
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import StaticPool
 
@@ -71,7 +72,7 @@ async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool)
         cause = error.__cause__ or error
         fault = Fault.UNDONE if fault_of(cause) is Fault.LOST else fault_of(cause)
         raise Failure(fault, connect_error(cause)) from cause
-    except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError) as error:
+    except (SQLAlchemyError, OSError, asyncio.TimeoutError) as error:
         fault = fault_of(error)
         raise Failure(fault, persist_error(error, fault)) from error
 
@@ -111,7 +112,7 @@ async def _repeat(database: Database, work: Work[T], *, atomic: bool, writes: bo
     raise failure.error from failure.__cause__
 
 
-def transact(connection: sa.Connection, work: Work[T], *, atomic: bool) -> T:
+def transact(connection: sa.Connection, work: Work[T]) -> T:
     """Run work and commit. SQLite takes the write lock at once: it cannot be taken later without risking a deadlock."""
     try:
         if connection.dialect.name == "sqlite" and not in_transaction(connection):
@@ -153,7 +154,7 @@ class ThreadDatabase:
         return await loop.run_in_executor(self._reader, self._read, work)
 
     def _write(self, work: Work[T]) -> T:
-        return self._with_connection(lambda connection: transact(connection, work, atomic=True))
+        return self._with_connection(lambda connection: transact(connection, work))
 
     def _read(self, work: Work[T]) -> T:
         def run(connection: sa.Connection) -> T:
@@ -227,7 +228,7 @@ class AsyncDatabase:
         connection = await self._connect(autocommit=not atomic and self.dialect != "sqlite")
         try:
             commit = writes and (atomic or self.dialect == "sqlite")
-            run: Work[T] = (lambda c: transact(c, work, atomic=atomic)) if commit else work
+            run: Work[T] = (lambda c: transact(c, work)) if commit else work
             with fail_after(self._patience):
                 result = await connection.run_sync(run)
         except BaseException as error:

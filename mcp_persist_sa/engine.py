@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
@@ -50,13 +51,13 @@ def configure_sqlite(engine: sa.Engine | AsyncEngine, *, synchronous: str = "FUL
         synchronous: `FULL` survives a power cut, `NORMAL` may lose the last commits in one.
     """
 
-    def prepare(connection: Any, record: object) -> None:
+    def prepare(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {synchronous}")
         cursor.close()
 
-    sa.event.listen(engine.sync_engine if isinstance(engine, AsyncEngine) else engine, "connect", prepare)
+    event.listen(engine.sync_engine if isinstance(engine, AsyncEngine) else engine, "connect", prepare)
 
 
 def _check_file(path: Path) -> None:

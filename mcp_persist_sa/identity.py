@@ -50,7 +50,7 @@ class EventId(NamedTuple):
 
 
 def unknown_event() -> UnknownEvent:
-    """The one answer to every id that is not an event of the session: it must not tell a foreign id from a forged one."""
+    """The one answer to every id that is no event of the session: it must not tell a foreign id from a forged one."""
     return UnknownEvent("No such event in this session. Start the stream anew, without Last-Event-ID.")
 
 
@@ -108,7 +108,9 @@ def escape_stream_id(stream_id: str) -> str:
         raise InvalidInput("A stream id is text.")
     escaped = stream_id if _PLAIN.fullmatch(stream_id) else json.dumps(stream_id)[1:-1]
     if len(escaped) > _MAX_STREAM_ID:
-        raise InvalidInput(f"A stream id is at most {_MAX_STREAM_ID} characters, those outside ASCII written as \\u....")
+        raise InvalidInput(
+            f"A stream id is at most {_MAX_STREAM_ID} characters, those outside ASCII written as \\u...."
+        )
     return escaped
 
 

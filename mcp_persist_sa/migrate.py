@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import resources
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError, NoResultFound, SQLAlchemyError
 
 from mcp_persist_sa.database import in_transaction
 from mcp_persist_sa.dsn import DSN, parse
@@ -133,14 +134,14 @@ async def _on_postgres(dsn: DSN, options: Options, work: Callable[[sa.Connection
 
 
 @contextmanager
-def _errors_as_ours() -> Iterator[None]:
+def _errors_as_ours() -> Generator[None, None, None]:
     try:
         yield
-    except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError, ValueError, TypeError) as error:
+    except (SQLAlchemyError, OSError, asyncio.TimeoutError, ValueError, TypeError) as error:
         if isinstance(error, PersistError):
             raise
         fault = fault_of(error)
-        if isinstance(error, sa.exc.SQLAlchemyError) and fault in (Fault.OTHER, Fault.SCHEMA):
+        if isinstance(error, SQLAlchemyError) and fault in (Fault.OTHER, Fault.SCHEMA):
             raise SchemaError(f"The migration failed and was undone: {persist_error(error, fault)}") from error
         raise connect_error(error) from error
 
@@ -159,7 +160,7 @@ def _in_search_path(connection: sa.Connection, schema: str | None, work: Callabl
 
 
 @contextmanager
-def alone(connection: sa.Connection) -> Iterator[None]:
+def alone(connection: sa.Connection) -> Generator[None, None, None]:
     """Keep other migrations of the same database out, and refuse tables that are not ours.
 
     Postgres: a session lock that is polled for; a blocked waiter would deadlock with CREATE INDEX CONCURRENTLY.
@@ -193,7 +194,7 @@ def _take_lock(connection: sa.Connection) -> None:
 
 
 @contextmanager
-def _sqlite_alone(connection: sa.Connection) -> Iterator[None]:
+def _sqlite_alone(connection: sa.Connection) -> Generator[None, None, None]:
     enforced = connection.exec_driver_sql("PRAGMA foreign_keys").scalar()
     connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
     connection.rollback()
@@ -244,12 +245,14 @@ def verify(connection: sa.Connection, schema: str | None = None) -> None:
         raise SchemaMissing("The database has no tables of ours yet. Run `mcp-persist-sa upgrade`.")
     try:
         row = connection.execute(sa.select(revisions)).one()
-    except (sa.exc.DBAPIError, sa.exc.NoResultFound) as error:
+    except (DBAPIError, NoResultFound) as error:
         if fault_of(error) in (Fault.LOST, Fault.UNDONE):
             raise
         raise SchemaForeign(f"The table {revisions.name} is not ours, or is empty. Choose another schema.") from error
     if _number(row.revision) < _number(HEAD):
-        raise SchemaBehind(f"The database is at {row.revision}, this release needs {HEAD}. Run `mcp-persist-sa upgrade`.")
+        raise SchemaBehind(
+            f"The database is at {row.revision}, this release needs {HEAD}. Run `mcp-persist-sa upgrade`."
+        )
     if _number(row.oldest_revision) > _number(HEAD):
         raise SchemaAhead(
             f"The database is at {row.revision} and needs release {row.oldest_release} or newer. "

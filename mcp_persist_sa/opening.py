@@ -6,6 +6,7 @@ import asyncio
 from typing import NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mcp_persist_sa.backends.sql import SQLBackend
@@ -108,7 +109,7 @@ async def _probe(dsn: DSN, options: Options) -> bool:
             driver = (await connection.get_raw_connection()).driver_connection
             greeted = driver.get_server_pid() if driver is not None else None
             served = await connection.scalar(sa.select(sa.func.pg_backend_pid()))
-    except (sa.exc.SQLAlchemyError, OSError, asyncio.TimeoutError, ValueError, TypeError) as error:
+    except (SQLAlchemyError, OSError, asyncio.TimeoutError, ValueError, TypeError) as error:
         raise _unreachable(error, options) from error
     finally:
         await engine.dispose()

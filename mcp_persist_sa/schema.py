@@ -1,8 +1,8 @@
 """The one table model, for SQLite and Postgres alike.
 
-Each key begins with the session, so that one session's rows lie together and a database that is split over machines can
-be split by session. There are no foreign keys: rows are removed in chunks by their key, and an event may be stored for a
-session that is not recorded (yet).
+Each key begins with the session, so that one session's rows lie together and a database that is split over machines
+can be split by session. There are no foreign keys: rows are removed in chunks by their key, and an event may be stored
+for a session that is not recorded (yet).
 """
 
 from __future__ import annotations
@@ -125,11 +125,11 @@ revisions = sa.Table(
 """One row: the revision of the tables, and the oldest whose code (that of its release) can still use them."""
 
 
-def include_name(name: str | None, type_: str, parent_names: object = None) -> bool:
+def include_name(name: str | None, type_: str, _parents: object = None) -> bool:
     """Tell Alembic's autogenerate which tables are ours; for a host application that excludes them, see `not_ours`."""
     return type_ != "table" or name in metadata.tables
 
 
-def not_ours(name: str | None, type_: str, parent_names: object = None) -> bool:
+def not_ours(name: str | None, type_: str, _parents: object = None) -> bool:
     """An `include_name` for the Alembic environment of a host application: leaves our tables alone."""
     return type_ != "table" or (name not in metadata.tables and name != VERSION_TABLE)

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def open_store(dsn: str | None = None, **options: Any) -> Store:
-    """The store of a DSN, to be used as `async with open_store(dsn) as store`.
+    """Give the store of a DSN, which `async with` opens and closes.
 
     Args:
         dsn: `sqlite:///file.db`, `sqlite://` (in memory), `postgresql://user:password@host/database`. None for the one

@@ -4,6 +4,7 @@ The DSN is `-x url=...`, else what the command line of the package was given, el
 """
 
 import os
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import context
@@ -15,7 +16,7 @@ from mcp_persist_sa.errors import PersistError
 
 arguments = context.get_x_argument(as_dictionary=True)
 config = context.config
-settings = {
+settings: dict[str, Any] = {
     "target_metadata": schema.metadata,
     "version_table": schema.VERSION_TABLE,
     "include_name": schema.include_name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from mcp_persist_sa.protocols import Waiter
@@ -40,7 +40,7 @@ class LocalNotifier:
                 waiter.wake()
 
     @contextmanager
-    def listen(self, session_key: str) -> Iterator[Waiter]:
+    def listen(self, session_key: str) -> Generator[Waiter, None, None]:
         waiter = LocalWaiter()
         self._waiters.setdefault(session_key, set()).add(waiter)
         try:

@@ -30,12 +30,10 @@ def upgrade() -> None:
         sa.Column("revision", sa.Text(), nullable=False),
         sa.Column("oldest_revision", sa.Text(), nullable=False),
         sa.Column("oldest_release", sa.Text(), nullable=False),
-        sa.CheckConstraint("id = 1", name="ck_mcp_schema_one_row"),
+        sa.CheckConstraint("id = 1", name=op.f("ck_mcp_schema_one_row")),
         sa.PrimaryKeyConstraint("id", name="pk_mcp_schema"),
     )
-    op.bulk_insert(
-        schema, [{"id": 1, "revision": revision, "oldest_revision": revision, "oldest_release": "0.1.0"}]
-    )
+    op.bulk_insert(schema, [{"id": 1, "revision": revision, "oldest_revision": revision, "oldest_release": "0.1.0"}])
 
 
 def _create_sessions() -> None:
@@ -72,12 +70,10 @@ def _create_sessions() -> None:
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("written_by", key, nullable=False),
         sa.Column("updated_at", moment, nullable=False),
-        sa.CheckConstraint("version > 0", name="ck_mcp_session_state_version_positive"),
+        sa.CheckConstraint("version > 0", name=op.f("ck_mcp_session_state_version_positive")),
         sa.PrimaryKeyConstraint("session_key", "key", name="pk_mcp_session_state"),
     )
-    op.create_index(
-        "ix_mcp_session_state_namespace_updated_at", "mcp_session_state", ["namespace", "updated_at"]
-    )
+    op.create_index("ix_mcp_session_state_namespace_updated_at", "mcp_session_state", ["namespace", "updated_at"])
 
 
 def _create_events() -> None:
@@ -95,7 +91,7 @@ def _create_events() -> None:
         sa.Column("created_at", moment, nullable=False),
         sa.Column("updated_at", moment, nullable=False),
         sa.CheckConstraint(
-            "purged_through >= 0 AND last_sequence >= purged_through", name="ck_mcp_streams_sequence_order"
+            "purged_through >= 0 AND last_sequence >= purged_through", name=op.f("ck_mcp_streams_sequence_order")
         ),
         sa.PrimaryKeyConstraint("session_key", "stream_key", name="pk_mcp_streams"),
     )
@@ -118,7 +114,7 @@ def _create_events() -> None:
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("created_at", moment, nullable=False),
         sa.Column("message", sa.Text()),
-        sa.CheckConstraint("sequence > 0", name="ck_mcp_events_sequence_positive"),
+        sa.CheckConstraint("sequence > 0", name=op.f("ck_mcp_events_sequence_positive")),
         sa.PrimaryKeyConstraint("session_key", "stream_key", "sequence", name="pk_mcp_events"),
     )
 

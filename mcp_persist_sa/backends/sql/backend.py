@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from mcp_persist_sa.backends.sql import reads, sessions, state
-from mcp_persist_sa.backends.sql.appends import Appends, Gate, is_one_statement
+from mcp_persist_sa.backends.sql.appends import Appends, is_one_statement
+from mcp_persist_sa.backends.sql.arrivals import Gate
 from mcp_persist_sa.backends.sql.purge import Purge
 from mcp_persist_sa.backends.sql.retention import Cut
 from mcp_persist_sa.database import Database, Failure, once, read, write
@@ -92,9 +93,7 @@ class SQLBackend:
 
     async def read_before(self, session_key: str, stream_key: str, sequence: int, *, limit: int) -> Page:
         reading = self._reading
-        return await self._read(
-            lambda c: reads.read_before(c, session_key, stream_key, sequence, reading, limit=limit)
-        )
+        return await self._read(lambda c: reads.read_before(c, session_key, stream_key, sequence, reading, limit=limit))
 
     async def streams(self, session_key: str, *, after: str, limit: int) -> list[StreamInfo]:
         reading = self._reading

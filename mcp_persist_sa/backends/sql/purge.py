@@ -123,9 +123,7 @@ class Purge:
     async def session(self, session_key: str, *, if_expired: bool = False) -> Purged:
         """Remove a session and all that belongs to it, its events in chunks before."""
         events = await self._events_of(session_key)
-        work = partial(
-            retention.remove_session, session_key=session_key, if_expired=if_expired, common=self._common()
-        )
+        work = partial(retention.remove_session, session_key=session_key, if_expired=if_expired, common=self._common())
         return (await self._write(work)).plus(Purged(events=events))
 
     async def session_events(self, session_key: str) -> Purged:

@@ -23,7 +23,7 @@ _session_over = sa.exists().where(sessions.c.session_key == _SESSION, sessions.c
 _session_closed = sa.exists().where(sessions.c.session_key == _SESSION, sessions.c.closed_at.is_not(None))
 
 
-def _page_statement() -> sa.Select[Any]:
+def _page_statement() -> Any:
     """The stream's row beside each event; the limit stands in the inner query, where the index gives the order."""
     following = (
         sa.select(events, _expired.label("expired"))
@@ -156,9 +156,7 @@ _RANGE_BEFORE = sa.select(sa.func.min(events.c.sequence), sa.func.max(events.c.s
 )
 
 
-def range_before(
-    connection: sa.Connection, session_key: str, stream_key: str, sequence: int
-) -> tuple[int, int] | None:
+def range_before(connection: sa.Connection, session_key: str, stream_key: str, sequence: int) -> tuple[int, int] | None:
     """The lowest and the highest number below the given one under which an event is stored."""
     values = {"for_session": session_key, "for_stream": stream_key, "before": sequence}
     first, last = connection.execute(_RANGE_BEFORE, values).one()
@@ -178,7 +176,7 @@ def locate(connection: sa.Connection, session_key: str, stream_id: str) -> str |
     return connection.execute(_LOCATE, {"for_session": session_key, "stream_id": stream_id}).scalar()
 
 
-def _info_statement() -> sa.Select[Any]:
+def _info_statement() -> Any:
     kept = (
         sa.select(
             events.c.stream_key,
@@ -226,9 +224,7 @@ _ONE = _INFO.where(streams.c.stream_key == _STREAM)
 _LIST = _INFO.where(streams.c.stream_key > sa.bindparam("after", type_=sa.Text())).limit(sa.bindparam("limit"))
 
 
-def stream_info(
-    connection: sa.Connection, session_key: str, stream_key: str, reading: Reading
-) -> StreamInfo | None:
+def stream_info(connection: sa.Connection, session_key: str, stream_key: str, reading: Reading) -> StreamInfo | None:
     """What is known of one stream."""
     row = connection.execute(_ONE, reading.values(for_session=session_key, for_stream=stream_key)).first()
     return None if row is None else _info(row)

@@ -139,8 +139,8 @@ def aged_streams(
 
 # What is over a limit
 
-_newest = {"order_by": (events.c.created_at.desc(), events.c.stream_key, events.c.sequence.desc())}
-_newest_of_stream = {"partition_by": events.c.stream_key, "order_by": events.c.sequence.desc()}
+_newest: dict[str, Any] = {"order_by": (events.c.created_at.desc(), events.c.stream_key, events.c.sequence.desc())}
+_newest_of_stream: dict[str, Any] = {"partition_by": events.c.stream_key, "order_by": events.c.sequence.desc()}
 _ranked = (
     sa.select(
         events.c.stream_key,
@@ -231,7 +231,9 @@ def remove_streams(connection: sa.Connection, session_key: str) -> Purged:
     return Purged(streams=gone, events=late)
 
 
-def remove_session(connection: sa.Connection, session_key: str, *, if_expired: bool, common: Mapping[str, Any]) -> Purged:
+def remove_session(
+    connection: sa.Connection, session_key: str, *, if_expired: bool, common: Mapping[str, Any]
+) -> Purged:
     """Remove a session with its streams and state; one that was opened anew meanwhile stays."""
     which = sa.delete(sessions).where(sessions.c.session_key == session_key)
     if if_expired:
@@ -264,9 +266,7 @@ _some_empty = (
 )
 _EMPTY_STREAMS = sa.delete(streams).where(sa.tuple_(streams.c.session_key, streams.c.stream_key).in_(_some_empty))
 
-_forgotten = sa.and_(
-    session_state.c.value.is_(sa.null()), session_state.c.updated_at <= before(now(), "forget_after")
-)
+_forgotten = sa.and_(session_state.c.value.is_(sa.null()), session_state.c.updated_at <= before(now(), "forget_after"))
 _some_state = (
     sa.select(session_state.c.session_key, session_state.c.key)
     .where(session_state.c.namespace == _NAMESPACE, sa.or_(state_expired, _forgotten))

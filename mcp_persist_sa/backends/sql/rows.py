@@ -12,6 +12,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.expression import FromClause
 from sqlalchemy.types import TypeEngine
 
+TEXT, BIG, INT, FLAG = sa.Text(), sa.BigInteger(), sa.Integer(), sa.Boolean()
+
 
 @dataclass(frozen=True)
 class Rows:

@@ -1,0 +1,105 @@
+"""What both ways of storing events have in common: the rows of events, and those of new streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.expression import CTE, FromClause
+
+from mcp_persist_sa.backends.sql.rows import BIG, FLAG, INT, TEXT, Rows
+from mcp_persist_sa.protocols import Append, Place
+from mcp_persist_sa.schema import events
+from mcp_persist_sa.sqltypes import Timestamp, now
+
+Results = dict[int, Place | Exception]
+"""By the identity of a group."""
+
+ARRIVALS = Rows(
+    "arrivals",
+    (
+        ("session_key", TEXT),
+        ("stream", TEXT),
+        ("position", BIG),
+        ("nonce", TEXT),
+        ("final", FLAG),
+        ("size", INT),
+        ("message", TEXT),
+    ),
+)
+"""The stream is a key, and the position its number, or a stream id and the position in the batch."""
+
+STREAM_COLUMNS = [
+    *("session_key", "stream_key", "stream_id", "namespace", "claimed", "finished"),
+    *("last_sequence", "purged_through", "created_at", "updated_at"),
+]
+_EVENT_COLUMNS = ["session_key", "stream_key", "sequence", "nonce", "final", "size", "created_at", "message"]
+_ROW = ("session_key", "stream_key", "sequence", "nonce", "final", "size", "message")
+
+
+class Gate(NamedTuple):
+    """Who sends a batch, and its number."""
+
+    writer_id: str
+    batch_number: int
+
+
+def insert_for(dialect: str) -> Any:
+    """The dialect's INSERT, which knows ON CONFLICT."""
+    return postgresql.insert if dialect == "postgresql" else sqlite.insert
+
+
+def arrivals_at(group: Append, stream: str, first: int) -> list[list[Any]]:
+    """The rows of a group's events, numbered from `first`."""
+    return [
+        [group.session_key, stream, first + index, nonce, event.final, size, event.message]
+        for index, (event, nonce, size) in enumerate(zip(group.events, group.nonces, group.sizes, strict=True))
+    ]
+
+
+def new_stream(source: FromClause, *, claimed: Any, finished: Any, last_sequence: Any) -> Any:
+    """Rows of streams, in the order of `STREAM_COLUMNS`."""
+    return sa.select(
+        source.c.session_key,
+        source.c.stream_key,
+        source.c.stream_id,
+        sa.bindparam("in_namespace", type_=TEXT),
+        claimed,
+        finished,
+        last_sequence,
+        sa.literal_column("0", BIG),
+        now(),
+        now(),
+    )
+
+
+def stored(arrival: FromClause, source: FromClause, *, stream_key: Any, sequence: Any) -> CTE:
+    """The insertion of events as a part of a statement; one that is there already is left as it is."""
+    rows = sa.select(
+        arrival.c.session_key,
+        stream_key,
+        sequence,
+        arrival.c.nonce,
+        arrival.c.final,
+        arrival.c.size,
+        now(),
+        arrival.c.message,
+    ).select_from(source)
+    insert = postgresql.insert(events).from_select(_EVENT_COLUMNS, rows)
+    return insert.on_conflict_do_nothing().cte("stored")
+
+
+_ONE_EVENT = (
+    sqlite.insert(events)
+    .values(created_at=sa.bindparam("now", type_=Timestamp()), **{name: sa.bindparam(name) for name in _ROW})
+    .on_conflict_do_nothing()
+)
+
+
+def store_rows(connection: sa.Connection, rows: Sequence[Sequence[Any]], at: datetime) -> None:
+    """Insert events by themselves; one that is there already is left as it is."""
+    if rows:
+        connection.execute(_ONE_EVENT, [dict(zip(_ROW, row, strict=True), now=at) for row in rows])

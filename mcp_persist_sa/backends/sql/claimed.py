@@ -1,0 +1,144 @@
+"""How events are stored in a stream whose one writer has numbered them itself.
+
+The stream's row is written when it is opened, with its first events, and when it ends; in between, events are inserted
+and nothing else is touched. All of it can be repeated: the numbers are fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.sql.expression import FromClause
+
+from mcp_persist_sa.backends.sql.arrivals import (
+    ARRIVALS,
+    STREAM_COLUMNS,
+    Results,
+    arrivals_at,
+    insert_for,
+    new_stream,
+    store_rows,
+    stored,
+)
+from mcp_persist_sa.backends.sql.rows import BIG, FLAG, TEXT, Rows
+from mcp_persist_sa.errors import StreamClaimed
+from mcp_persist_sa.protocols import Append, Claim, Place
+from mcp_persist_sa.schema import streams
+from mcp_persist_sa.sqltypes import now
+
+_CLAIMS = Rows(
+    "claims",
+    (
+        ("session_key", TEXT),
+        ("stream_id", TEXT),
+        ("stream_key", TEXT),
+        ("opening", FLAG),
+        ("finished", FLAG),
+        ("last_sequence", BIG),
+    ),
+)
+
+
+class ClaimedAppends:
+    """The statements for one dialect."""
+
+    def __init__(self, dialect: str) -> None:
+        self._dialect = dialect
+
+    def store(self, connection: sa.Connection, groups: Sequence[Append], common: dict[str, Any]) -> Results:
+        """Store groups of events; those of a stream that is not theirs are refused."""
+        rows = _claim_rows(groups)
+        values = common | _CLAIMS.values(self._dialect, rows)
+        arrivals = [row for group in groups for row in arrivals_at(group, *_claim(group))]
+        if self._dialect == "postgresql":
+            found = connection.execute(self._at_once, values | ARRIVALS.values(self._dialect, arrivals))
+            known = set(found.scalars())
+        else:
+            known = self._in_steps(connection, rows, values, arrivals)
+        return {id(group): _place(group, known) for group in groups}
+
+    def _in_steps(
+        self, connection: sa.Connection, rows: list[list[Any]], values: dict[str, Any], arrivals: list[list[Any]]
+    ) -> set[str]:
+        if any(opening for *_, opening, _, _ in rows):
+            connection.execute(self._open, values)
+        known = set(connection.execute(self._known, values).scalars())
+        store_rows(connection, [row for row in arrivals if row[1] in known], values["now"])
+        if any(finished and not opening for *_, opening, finished, _ in rows):
+            connection.execute(self._end, values)
+        return known
+
+    @cached_property
+    def _claims(self) -> FromClause:
+        return _CLAIMS.relation(self._dialect)
+
+    @cached_property
+    def _open(self) -> Any:
+        claim = self._claims
+        rival = streams.alias("rival")
+        taken = sa.exists().where(
+            rival.c.session_key == claim.c.session_key,
+            rival.c.stream_id == claim.c.stream_id,
+            rival.c.finished.is_(sa.false()),
+        )
+        opening = new_stream(
+            claim, claimed=sa.true(), finished=claim.c.finished, last_sequence=claim.c.last_sequence
+        ).where(claim.c.opening, ~taken)
+        return insert_for(self._dialect)(streams).from_select(STREAM_COLUMNS, opening).on_conflict_do_nothing()
+
+    @cached_property
+    def _known(self) -> Any:
+        claim = self._claims
+        same = (streams.c.session_key == claim.c.session_key) & (streams.c.stream_key == claim.c.stream_key)
+        return sa.select(streams.c.stream_key).select_from(streams.join(claim, same))
+
+    @cached_property
+    def _end(self) -> Any:
+        claim = self._claims
+        return (
+            sa.update(streams)
+            .values(finished=sa.true(), last_sequence=claim.c.last_sequence, updated_at=now())
+            .where(
+                streams.c.session_key == claim.c.session_key,
+                streams.c.stream_key == claim.c.stream_key,
+                claim.c.finished,
+                streams.c.finished.is_(sa.false()),
+            )
+        )
+
+    @cached_property
+    def _at_once(self) -> Any:
+        opened = self._open.returning(streams.c.stream_key).cte("opened")
+        known = sa.union(sa.select(opened.c.stream_key), self._known).cte("known")
+        arrival = ARRIVALS.relation(self._dialect)
+        source = arrival.join(known, known.c.stream_key == arrival.c.stream)
+        insert = stored(arrival, source, stream_key=arrival.c.stream, sequence=arrival.c.position)
+        return sa.select(known.c.stream_key).add_cte(insert, self._end.cte("ended"))
+
+
+def _claim(group: Append) -> Claim:
+    assert group.claim is not None
+    return group.claim
+
+
+def _claim_rows(groups: Sequence[Append]) -> list[list[Any]]:
+    """One row a stream: whether it begins and ends in this batch."""
+    rows: dict[str, list[Any]] = {}
+    for group in groups:
+        key, first = _claim(group)
+        row = rows.setdefault(key, [group.session_key, group.stream_id, key, first == 1, False, 0])
+        row[4] = group.events[-1].final
+        row[5] = first + len(group.events) - 1
+    return list(rows.values())
+
+
+def _place(group: Append, known: set[str]) -> Place | Exception:
+    key, first = _claim(group)
+    if key in known:
+        return Place(key, first)
+    return StreamClaimed(
+        "The stream is open in other hands, or was deleted. Wait until it ends, or give the stream another id."
+    )
