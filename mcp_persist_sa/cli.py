@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 from alembic import command
@@ -108,7 +107,7 @@ def demo(dsn: str | None, events: int) -> None:
     """Kill a writer in the middle of a stream, resume, and count."""
     with tempfile.TemporaryDirectory() as folder, _errors_said():
         chosen = dsn or f"sqlite:///{Path(folder) / 'demo.db'}"
-        outcome = _with_progress(events, lambda say, tick: demonstration.run(chosen, events, say, tick))
+        outcome = _watched(chosen, events)
     click.echo(
         f"{len(outcome.before)} events before, {len(outcome.after)} after: "
         f"{outcome.lost} lost, {outcome.doubled} doubled, {'in order' if outcome.in_order else 'OUT OF ORDER'}."
@@ -117,9 +116,13 @@ def demo(dsn: str | None, events: int) -> None:
         raise click.ClickException("The promise was broken. Please report it.")
 
 
-def _with_progress(events: int, run: Callable[..., Any]) -> demonstration.Outcome:
+def _watched(dsn: str, events: int) -> demonstration.Outcome:
     console = Console(stderr=True)
     columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("events", total=events)
-        return asyncio.run(run(click.echo, lambda number: progress.update(task, completed=number)))
+
+        def tick(number: int) -> None:
+            progress.update(task, completed=number)
+
+        return asyncio.run(demonstration.run(dsn, events, click.echo, tick))

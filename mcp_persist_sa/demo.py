@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -76,9 +76,9 @@ async def _read(
     store: Store, session_id: str, after: str | None, count: int, seen: list[int], progress: Callable[[int], None]
 ) -> str:
     """Tail until `count` events were seen, or the stream ends, and give the last event id."""
-    place = {"after": after} if after else {"stream_id": STREAM}
     last = after or ""
-    async with aclosing(store.tail(session_id, **place)) as items:
+    stream_id = None if after else STREAM
+    async with aclosing(store.tail(session_id, after=after, stream_id=stream_id)) as items:
         async for item in items:
             if isinstance(item, Event):
                 seen.append(item.sequence)
@@ -90,7 +90,7 @@ async def _read(
 
 
 @asynccontextmanager
-async def _writer(dsn: str, session_id: str, events: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _writer(dsn: str, session_id: str, events: int) -> AsyncGenerator[asyncio.subprocess.Process, None]:
     command = (sys.executable, "-m", "mcp_persist_sa.demo", session_id, str(events))
     process = await asyncio.create_subprocess_exec(*command, env={**os.environ, "MCP_PERSIST_SA_DSN": dsn})
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -179,7 +179,7 @@ class Sessions:
         which = _filter(owner, tenant, status, active_since, idle_since)
         return await self._backend.sessions(which, after=after, limit=limit)
 
-    async def all(self, **which: Any) -> AsyncIterator[Session]:
+    async def all(self, **which: Any) -> AsyncGenerator[Session, None]:
         """All sessions, page by page; takes what `list` takes."""
         after: str | None = None
         while True:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -231,7 +232,7 @@ class Store:
 
     async def tail(
         self, session_id: str, *, after: str | None = None, stream_id: str | None = None, from_now: bool = False
-    ) -> AsyncIterator[Event | Gap]:
+    ) -> AsyncGenerator[Event | Gap, None]:
         """Follow a stream: what is stored, then what comes, until its final event or the end of its session.
 
         Args:
@@ -255,8 +256,9 @@ class Store:
         place, skip = (EventId.parse(after), "") if after is not None else (None, "")
         if from_now:
             place, skip = await tail.end(name)
-        async for item in tail.items(name, place, skip=skip):
-            yield item
+        async with aclosing(tail.items(name, place, skip=skip)) as items:
+            async for item in items:
+                yield item
 
     async def stream(self, session_id: str, stream_id: str) -> StreamInfo:
         """What is known of a stream: the open one of that name, or else the newest.
@@ -270,7 +272,7 @@ class Store:
             raise StreamNotFound("The session has no such stream.")
         return found
 
-    async def streams(self, session_id: str) -> AsyncIterator[StreamInfo]:
+    async def streams(self, session_id: str) -> AsyncGenerator[StreamInfo, None]:
         """All streams of a session, in no particular order."""
         backend, after = self._now_open.backend, ""
         while found := await backend.streams(self._key(session_id), after=after, limit=100):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from mcp_persist_sa.checks import new_append
 from mcp_persist_sa.errors import PersistError
@@ -111,7 +111,9 @@ class Tail:
             return None, place.stream_key
         return (place if last.event_id is None else EventId.parse(last.event_id)), ""
 
-    async def items(self, stream_id: str, place: EventId | None, *, skip: str = "") -> AsyncIterator[Event | Gap]:
+    async def items(
+        self, stream_id: str, place: EventId | None, *, skip: str = ""
+    ) -> AsyncGenerator[Event | Gap, None]:
         """Yield what follows a place, until the stream or its session ends.
 
         Between pages neither a connection nor a cursor is held, however slowly the items are taken.

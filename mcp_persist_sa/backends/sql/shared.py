@@ -55,14 +55,15 @@ class SharedAppends:
             "batch_number": gate.batch_number,
             **_GROWTH.values(self._dialect, growth),
         }
+        grown: Sequence[Any]
         if self._dialect == "postgresql":
             arrivals = ARRIVALS.values(self._dialect, _numbered_arrivals(groups))
             found: Sequence[Any] = connection.execute(self._at_once, values | arrivals).all()
             if not found:
                 return {id(group): _stored_before(connection, group) for group in groups}
-            grown: list[Any] = [row[1:] for row in found if row[1] is not None]
+            grown = [row[1:] for row in found if row[1] is not None]
         else:
-            grown = list(connection.execute(self._grow_alone, values))
+            grown = connection.execute(self._grow_alone, values).all()
         if any(finished for *_, finished in growth):
             connection.execute(self._finish, values)
         places = _places(groups, growth, grown)

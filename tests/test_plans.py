@@ -1,0 +1,99 @@
+"""The plans of hot queries: their cost must not grow with the tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ClauseElement, Executable
+
+from benchmarks.replay_growth import execute, fill
+from mcp_persist_sa import open_store
+from mcp_persist_sa.backends.sql import reads
+from mcp_persist_sa.dsn import parse
+from mcp_persist_sa.engine import postgres_engine, sqlite_engine
+from mcp_persist_sa.options import Options
+
+OTHER_EVENTS = 50_000
+VALUES: dict[str, Any] = {
+    "for_session": "session7____________",
+    "for_stream": "strm7",
+    "after": 10,
+    "limit": 500,
+    "max_bytes": 2**20,
+    "event_ttl": timedelta(hours=24),
+    "now": datetime.now(timezone.utc),
+}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def full(request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], str]) -> str:
+    """The DSN of a database with many events of many streams."""
+    dsn = f"sqlite:///{tmp_path / 'full.db'}" if request.param == "sqlite" else new_postgres()
+    async with open_store(dsn):
+        await execute(dsn, fill(parse(dsn).kind, 0, OTHER_EVENTS - 1), "ANALYZE")
+    return dsn
+
+
+class Explain(Executable, ClauseElement):
+    """EXPLAIN of a statement, with its parameters."""
+
+    inherit_cache = False
+
+    def __init__(self, statement: ClauseElement) -> None:
+        self.statement = statement
+
+
+@compiles(Explain, "postgresql")
+def _on_postgres(element: Explain, compiler: Any, **kw: Any) -> str:
+    return "EXPLAIN " + compiler.process(element.statement, **kw)
+
+
+@compiles(Explain, "sqlite")
+def _on_sqlite(element: Explain, compiler: Any, **kw: Any) -> str:
+    return "EXPLAIN QUERY PLAN " + compiler.process(element.statement, **kw)
+
+
+async def plan(dsn: str, statement: Any, values: dict[str, Any]) -> str:
+    """What EXPLAIN says of a statement, as text."""
+    parsed, options = parse(dsn), Options()
+    if parsed.kind == "sqlite":
+        sync_engine = sqlite_engine(parsed, options)
+        with sync_engine.connect() as connection:
+            rows = connection.execute(Explain(statement), values).all()
+        sync_engine.dispose()
+    else:
+        engine = postgres_engine(parsed, options, pooled=False, pooler=False)
+        async with engine.connect() as connection:
+            rows = (await connection.execute(Explain(statement), values)).all()
+        await engine.dispose()
+    return "\n".join(str(row[-1]) for row in rows)
+
+
+async def test_a_page_is_read_from_ranges_of_the_primary_keys(full: str) -> None:
+    found = await plan(full, reads.PAGE, VALUES)
+    if full.startswith("sqlite"):
+        assert "SCAN mcp_" not in found
+        assert re.search(
+            r"SEARCH mcp_events USING INDEX \S+ \(session_key=\? AND stream_key=\? AND sequence>\?\)", found
+        )
+        assert "SEARCH mcp_streams USING INDEX" in found
+        assert "TEMP B-TREE FOR ORDER BY" not in found.split("SEARCH mcp_events")[0]
+    else:
+        assert "on mcp_events" in found
+        assert "Seq Scan on mcp_events" not in found
+        assert "Bitmap" not in found
+        assert found.count("Index Scan using pk_mcp_events on mcp_events") == 2
+        assert re.search(r"Index Cond: .*session_key.*stream_key.*sequence > ", found)
+
+
+async def test_a_plan_that_scans_would_be_seen(full: str) -> None:
+    scan = sa.select(reads.events).where(reads.events.c.nonce == sa.bindparam("for_stream"))
+    found = await plan(full, scan, VALUES)
+    assert ("SCAN mcp_events" if full.startswith("sqlite") else "Seq Scan") in found
