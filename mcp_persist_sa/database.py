@@ -113,10 +113,10 @@ async def _repeat(database: Database, work: Work[T], *, atomic: bool, writes: bo
 
 
 def transact(connection: sa.Connection, work: Work[T]) -> T:
-    """Run work and commit. SQLite takes the write lock at once: it cannot be taken later without risking a deadlock."""
+    """Run work and commit."""
     try:
-        if connection.dialect.name == "sqlite" and not in_transaction(connection):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if connection.dialect.name == "sqlite":
+            begin_immediate(connection)
         result = work(connection)
         connection.commit()
     except BaseException:
@@ -125,9 +125,15 @@ def transact(connection: sa.Connection, work: Work[T]) -> T:
     return result
 
 
-def in_transaction(connection: sa.Connection) -> bool:
-    """Whether the SQLite driver's connection has a transaction open already (some engines begin one by a hook)."""
-    return bool(getattr(connection.connection.driver_connection, "in_transaction", False))
+def begin_immediate(connection: sa.Connection) -> None:
+    """Begin with SQLite's write lock: it cannot be taken later without risking a deadlock.
+
+    A caller's engine may begin a transaction of its own by a hook, which then gives way.
+    """
+    connection.begin()
+    if getattr(connection.connection.driver_connection, "in_transaction", False):
+        connection.exec_driver_sql("ROLLBACK")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 class ThreadDatabase:
@@ -194,14 +200,14 @@ class AsyncDatabase:
     pool in the middle of something. Work on SQLite cannot be interrupted: there the busy timeout is the bound.
     """
 
-    def __init__(self, engine: AsyncEngine, *, timeout: float, owned: bool) -> None:
+    def __init__(self, engine: AsyncEngine, *, timeout: float, owned: bool, bounded: bool = True) -> None:
         self.dialect = engine.dialect.name
         self.timeout = timeout
         self._engine = engine
         self._owned = owned
         self._running: set[asyncio.Task[Any]] = set()
         self._alone = asyncio.Lock() if self.dialect == "sqlite" else None
-        self._patience = None if self._alone else timeout
+        self._patience = timeout if bounded and self._alone is None else None
         self._read_alone = isinstance(engine.pool, StaticPool)
 
     async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import zlib
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,28 +16,22 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError, NoResultFound, SQLAlchemyError
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.schema import CreateSchema
 
-from mcp_persist_sa.database import in_transaction
+from mcp_persist_sa.compatibility import is_newer, refuse_redis, refuse_schema, verify
+from mcp_persist_sa.database import AsyncDatabase, Failure, ThreadDatabase, once, unbounded
 from mcp_persist_sa.dsn import DSN, parse
 from mcp_persist_sa.engine import postgres_engine, sqlite_engine
-from mcp_persist_sa.errors import (
-    PersistError,
-    SchemaAhead,
-    SchemaBehind,
-    SchemaError,
-    SchemaForeign,
-    SchemaMissing,
-    StoreUnavailable,
-)
-from mcp_persist_sa.faults import Fault, connect_error, fault_of, persist_error
+from mcp_persist_sa.errors import PersistError, SchemaError
+from mcp_persist_sa.exclusive import LOCK_SECONDS, alembic_alone
+from mcp_persist_sa.faults import Fault, describe, fault_of
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.schema import HEAD, VERSION_TABLE, metadata, revisions
 
-_LOCK = zlib.crc32(VERSION_TABLE.encode())
-_LOCK_POLLS = 3000
-_POLL_SECONDS = 0.1
-_alembic_is_global = threading.Lock()
+__all__ = ["alembic_config", "on_own_connection", "script_location", "upgrade", "upgrade_on", "verify"]
+
+Work = Callable[[sa.Connection], None]
 
 
 def script_location() -> Path:
@@ -62,7 +56,8 @@ def alembic_config(**attributes: Any) -> Config:
 async def upgrade(dsn: str, revision: str = "head", **options: Any) -> None:
     """Bring a database up to date, creating the tables where there are none.
 
-    Any number of processes may do so at once.
+    Any number of processes may do so at once. A database that a newer release has upgraded, and that this one can use,
+    is left as it is.
 
     Args:
         dsn: Which database.
@@ -79,26 +74,49 @@ async def upgrade(dsn: str, revision: str = "head", **options: Any) -> None:
 
 async def upgrade_parsed(dsn: DSN, options: Options, revision: str = "head") -> None:
     """As `upgrade`, for what was taken apart and checked."""
-    if dsn.kind == "sqlite":
-        await asyncio.to_thread(_on_sqlite, dsn, options, lambda c: upgrade_on(c, revision))
-    else:
-        await _on_postgres(dsn, options, lambda c: upgrade_on(c, revision))
+    await _run(dsn, options, partial(_upgrade, revision=revision))
 
 
-def upgrade_on(connection: sa.Connection, revision: str = "head") -> None:
+def upgrade_on(connection: sa.Connection, revision: str = "head", *, options: Options | None = None) -> None:
     """Bring the database of a connection up to date.
+
+    Args:
+        connection: Without a transaction; on Postgres, one that is open is joined.
+        revision: Up to which revision.
+        options: Which schema, and whether a pooler stands between.
 
     Raises:
         SchemaError: The tables are not ours, or the migration failed.
     """
-    with _alembic_is_global:
-        try:
-            command.upgrade(alembic_config(connection=connection), revision)
-        except CommandError as error:
-            raise error.__cause__ if isinstance(error.__cause__, PersistError) else SchemaError(str(error)) from error
+    _in_place(connection, options or Options(), partial(_upgrade, revision=revision))
 
 
-def on_own_connection(dsn: str, work: Callable[[sa.Connection], None], *, schema: str | None = None) -> None:
+def _upgrade(connection: sa.Connection, revision: str) -> None:
+    joined = connection.in_transaction()
+    newer = revision == "head" and is_newer(connection)
+    if newer:
+        verify(connection)
+    if not joined:
+        connection.rollback()
+    if newer:
+        return
+    with alembic_alone(connection), _failure_said(revision):
+        command.upgrade(alembic_config(connection=connection), revision)
+
+
+@contextmanager
+def _failure_said(revision: str) -> Generator[None, None, None]:
+    try:
+        yield
+    except CommandError as error:
+        raise error.__cause__ if isinstance(error.__cause__, PersistError) else SchemaError(str(error)) from error
+    except SQLAlchemyError as error:
+        if fault_of(error) in (Fault.UNDONE, Fault.LOST, Fault.DENIED):
+            raise
+        raise SchemaError(f"The migration to {revision} failed and was undone: {describe(error)}.") from error
+
+
+def on_own_connection(dsn: str, work: Work, *, schema: str | None = None) -> None:
     """Run work on a new connection; for Alembic's command line, which has none.
 
     Raises:
@@ -106,171 +124,113 @@ def on_own_connection(dsn: str, work: Callable[[sa.Connection], None], *, schema
     """
     parsed = parse(dsn)
     options = Options.of({**parsed.options, **({"schema": schema} if schema else {})})
-    if parsed.kind == "sqlite":
-        _on_sqlite(parsed, options, work)
+    _to_the_end(_run(parsed, options, work))
+
+
+def _to_the_end(run: Coroutine[Any, Any, None]) -> None:
+    """Also where an event loop is running already, which waits meanwhile."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(run)
+        return
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, run).result()
+
+
+async def _run(dsn: DSN, options: Options, work: Work) -> None:
+    refuse_redis(dsn.kind)
+    refuse_schema(dsn.kind, options.schema)
+    if dsn.kind == "postgresql":
+        await _on_postgres(dsn, options, work)
+        return
+    database = ThreadDatabase(sqlite_engine(dsn, options), timeout=LOCK_SECONDS, readers=1)
+    try:
+        await unbounded(database, work)
+    finally:
+        await database.close()
+
+
+async def _on_postgres(dsn: DSN, options: Options, work: Work) -> None:
+    """A statement of a migration may take its time."""
+    patient = replace(options, schema=None, connect_args={"command_timeout": None, **options.connect_args})
+    engine = postgres_engine(dsn, patient, pooled=False, pooler=True)
+    database = AsyncDatabase(engine, timeout=options.timeout, owned=True, bounded=False)
+    try:
+        await once(database, lambda connection: _in_place(connection, options, work), atomic=True, writes=False)
+    except Failure as failure:
+        raise failure.error from failure.__cause__
+    finally:
+        await database.close()
+
+
+def _in_place(connection: sa.Connection, options: Options, work: Work) -> None:
+    """Run work with `schema` as the search path, because the names in a migration are plain.
+
+    Through a pooler all of it is one transaction: the next one might meet another server process, which knows neither
+    the search path nor the lock.
+    """
+    if connection.dialect.name == "sqlite":
+        work(connection)
+    elif connection.in_transaction():
+        _in_search_path(connection, options.schema, work, local=True)
+    elif _through_pooler(connection, options):
+        with connection.begin():
+            _in_search_path(connection, options.schema, work, local=True)
     else:
-        asyncio.run(_on_postgres(parsed, options, work))
+        _in_search_path(connection, options.schema, work, local=False)
 
 
-def _on_sqlite(dsn: DSN, options: Options, work: Callable[[sa.Connection], None]) -> None:
-    engine = sqlite_engine(dsn, options)
-    try:
-        with _errors_as_ours(), engine.connect() as connection:
-            work(connection)
-    finally:
-        engine.dispose()
+def _through_pooler(connection: sa.Connection, options: Options) -> bool:
+    """Whether another server process answers than the one that greeted, as far as the driver tells."""
+    if options.pgbouncer is not None:
+        return options.pgbouncer
+    driver = connection.connection.driver_connection
+    greeted = driver.get_server_pid() if driver is not None and hasattr(driver, "get_server_pid") else None
+    served = connection.execute(sa.select(sa.func.pg_backend_pid())).scalar()
+    connection.rollback()
+    return greeted not in (None, served)
 
 
-async def _on_postgres(dsn: DSN, options: Options, work: Callable[[sa.Connection], None]) -> None:
-    """`schema` becomes the search path: the names in a migration are plain. A migration may take its time."""
-    patient = replace(options, connect_args={"command_timeout": None, **options.connect_args})
-    engine = postgres_engine(dsn, patient, pooled=False, pooler=bool(options.pgbouncer))
-    try:
-        with _errors_as_ours():
-            async with engine.connect() as connection:
-                await connection.run_sync(lambda c: _in_search_path(c, options.schema, work))
-    finally:
-        await engine.dispose()
-
-
-@contextmanager
-def _errors_as_ours() -> Generator[None, None, None]:
-    try:
-        yield
-    except (SQLAlchemyError, OSError, asyncio.TimeoutError, ValueError, TypeError) as error:
-        if isinstance(error, PersistError):
-            raise
-        fault = fault_of(error)
-        if isinstance(error, SQLAlchemyError) and fault in (Fault.OTHER, Fault.SCHEMA):
-            raise SchemaError(f"The migration failed and was undone: {persist_error(error, fault)}") from error
-        raise connect_error(error) from error
-
-
-def _in_search_path(connection: sa.Connection, schema: str | None, work: Callable[[sa.Connection], None]) -> None:
+def _in_search_path(connection: sa.Connection, schema: str | None, work: Work, *, local: bool) -> None:
     if schema is None:
         work(connection)
         return
-    quoted = connection.dialect.identifier_preparer.quote(schema)
     if not sa.inspect(connection).has_schema(schema):
-        connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
-    connection.exec_driver_sql(f"SET search_path TO {quoted}")
-    connection.commit()
-    connection.dialect.default_schema_name = schema
-    work(connection.execution_options(schema_translate_map=None))
-
-
-@contextmanager
-def alone(connection: sa.Connection) -> Generator[None, None, None]:
-    """Keep other migrations of the same database out, and refuse tables that are not ours.
-
-    Postgres: a session lock that is polled for; a blocked waiter would deadlock with CREATE INDEX CONCURRENTLY.
-    SQLite: one write transaction around everything, with foreign keys off, because a table that is rebuilt is dropped,
-    and its children would go with it.
-    """
-    if connection.dialect.name == "sqlite":
-        with _sqlite_alone(connection):
-            yield
-        return
-    _take_lock(connection)
+        _create_schema(connection, schema)
+    before = connection.execute(sa.select(sa.func.current_setting("search_path"))).scalar()
+    quoted = connection.dialect.identifier_preparer.quote(schema)
+    _set_search_path(connection, quoted, local=local)
     try:
-        _refuse_foreign(connection)
-        connection.rollback()
-        yield
+        work(connection)
     finally:
-        connection.rollback()
-        connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCK)))
+        if not local:
+            connection.rollback()
+            _set_search_path(connection, before, local=False)
+
+
+def _create_schema(connection: sa.Connection, name: str) -> None:
+    with suppress(IntegrityError), connection.begin_nested():  # somebody else made it at the same time
+        connection.execute(CreateSchema(name, if_not_exists=True))
+
+
+def _set_search_path(connection: sa.Connection, path: str | None, *, local: bool) -> None:
+    connection.execute(sa.select(sa.func.set_config("search_path", path, local)))
+    if not local:
         connection.commit()
 
 
-def _take_lock(connection: sa.Connection) -> None:
-    for _ in range(_LOCK_POLLS):
-        taken = connection.execute(sa.select(sa.func.pg_try_advisory_lock(_LOCK))).scalar()
-        connection.commit()
-        if taken:
-            return
-        connection.execute(sa.select(sa.func.pg_sleep(_POLL_SECONDS)))
-        connection.commit()
-    raise StoreUnavailable("Another migration of this database has been running for minutes. Wait for it, or end it.")
-
-
-@contextmanager
-def _sqlite_alone(connection: sa.Connection) -> Generator[None, None, None]:
-    enforced = connection.exec_driver_sql("PRAGMA foreign_keys").scalar()
-    connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
-    connection.rollback()
-    if not in_transaction(connection):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-    try:
-        _refuse_foreign(connection)
-        yield
-        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
-        if broken is not None:
-            raise SchemaError(f"The migration would leave rows of {broken[0]} without their parents. Nothing was done.")
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
-    finally:
-        connection.exec_driver_sql(f"PRAGMA foreign_keys = {int(enforced or 0)}")
-
-
-def _refuse_foreign(connection: sa.Connection) -> None:
-    """Our version table tells that our migrations were here; without it, no table may have a name of ours."""
-    names = set(sa.inspect(connection).get_table_names())
-    if VERSION_TABLE not in names:
-        _refuse_names(names & metadata.tables.keys())
-
-
-def _refuse_names(names: set[str]) -> None:
-    if revisions.name in names:
-        raise SchemaForeign("The tables are migrated by a host application's Alembic. Run its upgrade.")
-    if names:
-        raise SchemaForeign(
-            f"The table {min(names)} exists, but our migrations did not make it. Rename it, or choose another schema."
-        )
-
-
-def verify(connection: sa.Connection, schema: str | None = None) -> None:
-    """Check that this release can work with the tables as they are. Nothing is changed.
+def offline_preamble(dsn: str, schema: str | None) -> tuple[str, list[str]]:
+    """The dialect for which SQL is to be written, and the statements to begin with.
 
     Raises:
-        SchemaMissing: There are none.
-        SchemaBehind: They have to be upgraded.
-        SchemaAhead: This release is too old for them.
-        SchemaForeign: They are not ours.
+        PersistError: There is none, or it knows no schemas.
     """
-    names = set(sa.inspect(connection).get_table_names(schema=schema))
-    if revisions.name not in names:
-        _refuse_names(names & metadata.tables.keys())
-        raise SchemaMissing("The database has no tables of ours yet. Run `mcp-persist-sa upgrade`.")
-    try:
-        row = connection.execute(sa.select(revisions)).one()
-    except (DBAPIError, NoResultFound) as error:
-        if fault_of(error) in (Fault.LOST, Fault.UNDONE):
-            raise
-        raise SchemaForeign(f"The table {revisions.name} is not ours, or is empty. Choose another schema.") from error
-    if _number(row.revision) < _number(HEAD):
-        raise SchemaBehind(
-            f"The database is at {row.revision}, this release needs {HEAD}. Run `mcp-persist-sa upgrade`."
-        )
-    if _number(row.oldest_revision) > _number(HEAD):
-        raise SchemaAhead(
-            f"The database is at {row.revision} and needs release {row.oldest_release} or newer. "
-            "Upgrade this package: pip install -U mcp-persist-sa"
-        )
-
-
-def _number(revision: str) -> int:
-    return int(revision.rpartition("_")[2])
-
-
-def dialect_name(dsn: str) -> str:
-    """The dialect for which SQL is to be written.
-
-    Raises:
-        SchemaError: There is none.
-    """
-    kind = parse(dsn).kind
-    if kind == "redis":
-        raise SchemaError("Redis has no tables, and so no migrations.")
-    return kind
+    parsed = parse(dsn)
+    name = schema or Options.of(parsed.options).schema
+    refuse_redis(parsed.kind)
+    refuse_schema(parsed.kind, name)
+    if name is None:
+        return parsed.kind, []
+    quoted = postgresql.dialect().identifier_preparer.quote(name)
+    return parsed.kind, [f"CREATE SCHEMA IF NOT EXISTS {quoted}", f"SET search_path TO {quoted}"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -10,12 +12,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mcp_persist_sa.backends.sql import SQLBackend
+from mcp_persist_sa.compatibility import refuse_schema, verify
 from mcp_persist_sa.database import AsyncDatabase, Database, ThreadDatabase, read, unbounded
 from mcp_persist_sa.dsn import DSN, parse
 from mcp_persist_sa.engine import in_schema, postgres_engine, sqlite_engine
 from mcp_persist_sa.errors import InvalidDSN, PersistError, SchemaBehind, SchemaMissing, StoreUnavailable
 from mcp_persist_sa.faults import connect_error
-from mcp_persist_sa.migrate import upgrade_on, upgrade_parsed, verify
+from mcp_persist_sa.migrate import upgrade_on, upgrade_parsed
 from mcp_persist_sa.notifiers.local import LocalNotifier
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.protocols import Backend, Notifier
@@ -55,14 +58,24 @@ async def open_engine(engine: AsyncEngine, options: Options) -> Opened:
     """
     if engine.dialect.name not in ("sqlite", "postgresql"):
         raise InvalidDSN(f"The store works with SQLite and Postgres, not with {engine.dialect.name}.")
+    refuse_schema(engine.dialect.name, options.schema)
     database = AsyncDatabase(in_schema(engine, options.schema), timeout=options.timeout, owned=False)
     if await _needs_upgrade(database, options, by_default=database.dialect == "sqlite"):
-        await unbounded(database, upgrade_on)
+        await _upgrade_through(engine, options)
     where = engine.url.render_as_string(hide_password=True)
     return Opened(SQLBackend(database, options), LocalNotifier(), options, where)
 
 
+async def _upgrade_through(engine: AsyncEngine, options: Options) -> None:
+    patient = AsyncDatabase(engine, timeout=options.timeout, owned=False, bounded=False)
+    try:
+        await unbounded(patient, partial(upgrade_on, options=options))
+    finally:
+        await patient.close()
+
+
 async def _open_sqlite(dsn: DSN, options: Options) -> Database:
+    refuse_schema(dsn.kind, options.schema)
     database = ThreadDatabase(sqlite_engine(dsn, options), timeout=options.timeout, readers=options.pool_size)
     try:
         if await _needs_upgrade(database, options, by_default=True):
@@ -79,7 +92,7 @@ async def _open_postgres(dsn: DSN, options: Options) -> Database:
     database = AsyncDatabase(engine, timeout=options.timeout, owned=True)
     try:
         if await _needs_upgrade(database, options, by_default=False):
-            await upgrade_parsed(dsn, options)
+            await upgrade_parsed(dsn, replace(options, pgbouncer=pooler))
     except BaseException:
         await database.close()
         raise

@@ -51,6 +51,13 @@ class Place(NamedTuple):
     first_sequence: int
 
 
+class Located(NamedTuple):
+    """The key of a stream, or None where there is none of that name, and whether its session was closed."""
+
+    stream_key: str | None
+    session_closed: bool
+
+
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
     """Which sessions a listing holds. None stands for any."""
@@ -83,8 +90,12 @@ class EventBackend(Protocol):
         """
         ...
 
-    async def locate(self, session_key: str, stream_id: str) -> str | None:
-        """The key of the open stream of that name, or of the newest finished one."""
+    async def locate(self, session_key: str, stream_id: str) -> Located:
+        """Find the open stream of that name, or the newest finished one.
+
+        Raises:
+            SessionNotFound: The session has expired.
+        """
         ...
 
     async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Page:
@@ -97,8 +108,8 @@ class EventBackend(Protocol):
         """
         ...
 
-    async def read_before(self, session_key: str, stream_key: str, sequence: int, *, limit: int) -> Page:
-        """The newest events with a number below the given one, in their order."""
+    async def read_before(self, session_key: str, before: EventId, *, limit: int) -> Page:
+        """The newest events before a place, in their order; with no nonce, the place is the end. Raises as `read`."""
         ...
 
     async def streams(self, session_key: str, *, after: str, limit: int) -> list[StreamInfo]:

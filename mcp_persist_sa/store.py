@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mcp_persist_sa.checks import new_append
 from mcp_persist_sa.dsn import default_dsn, parse
-from mcp_persist_sa.errors import InvalidInput, OutcomeUnknown, StoreClosed, StoreUnavailable, StreamNotFound
+from mcp_persist_sa.errors import InvalidInput, StoreClosed, StreamNotFound
 from mcp_persist_sa.identity import EventId, check_session_id, escape_stream_id, session_key
 from mcp_persist_sa.models import Event, Gap, NewEvent, Page, Purged, StreamInfo
 from mcp_persist_sa.opening import Opened, open_dsn, open_engine
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Place
 from mcp_persist_sa.sessions import Sessions
 from mcp_persist_sa.state import State
-from mcp_persist_sa.streams import MAX_SEQUENCE, StreamWriter, Tail
-from mcp_persist_sa.writer import Pending, Writer
-
-T = TypeVar("T")
+from mcp_persist_sa.streams import StreamWriter, Tail, end_of
+from mcp_persist_sa.writer import Writer
 
 
 def open_store(dsn: str | None = None, **options: Any) -> Store:
@@ -144,31 +140,11 @@ class Store:
         name = escape_stream_id(stream_id)
         group = new_append(self._key(session_id), name, events, self._options.max_message_bytes)
         _ = self._now_open
-        deadline = asyncio.get_running_loop().time() + self._options.timeout
-        await self._in_time(self._writer.room(len(events), sum(group.sizes)), deadline)
-        pending = self._writer.submit(group)
-        place = await self._stored(pending, deadline)
+        place = await self._writer.write(group, self._options.timeout)
         return [
             str(EventId(place.stream_key, place.first_sequence + index, nonce))
             for index, nonce in enumerate(group.nonces)
         ]
-
-    async def _stored(self, pending: Pending, deadline: float) -> Place:
-        try:
-            await asyncio.wait({pending.place}, timeout=deadline - asyncio.get_running_loop().time())
-        finally:
-            if not pending.place.done():
-                pending.place.cancel()
-        if pending.place.cancelled():
-            error = OutcomeUnknown if pending.lost else StoreUnavailable
-            raise error(f"The events were not stored within {self._options.timeout:g} s. Is the database down?")
-        return pending.place.result()
-
-    async def _in_time(self, run: Any, deadline: float) -> None:
-        try:
-            await asyncio.wait_for(run, deadline - asyncio.get_running_loop().time())
-        except asyncio.TimeoutError:
-            raise StoreUnavailable("Too many events wait to be written. Is the database down or too slow?") from None
 
     def claim(self, session_id: str, stream_id: str) -> StreamWriter:
         """Open a stream as its only writer, which numbers the events itself and need not wait for the database.
@@ -216,19 +192,17 @@ class Store:
 
     async def read_before(self, session_id: str, event_id: str, *, limit: int = 100) -> Page:
         """The newest events before one, in their order. Takes and raises what `read` does."""
-        place = EventId.parse(event_id)
-        return await self._read_back(session_id, place.stream_key, place.sequence, limit)
+        return await self._read_back(session_id, EventId.parse(event_id), limit)
 
     async def recent(self, session_id: str, stream_id: str, *, limit: int = 100) -> Page:
         """The newest events of a stream, in their order. Takes and raises what `read` does."""
         place = await self._place(self._tail(session_id), None, stream_id)
-        return await self._read_back(session_id, place.stream_key, MAX_SEQUENCE, limit)
+        return await self._read_back(session_id, end_of(place.stream_key), limit)
 
-    async def _read_back(self, session_id: str, stream_key: str, sequence: int, limit: int) -> Page:
+    async def _read_back(self, session_id: str, before: EventId, limit: int) -> Page:
         if limit < 1:
             raise InvalidInput("The limit is at least 1.")
-        backend = self._now_open.backend
-        return await backend.read_before(self._key(session_id), stream_key, sequence, limit=limit)
+        return await self._now_open.backend.read_before(self._key(session_id), before, limit=limit)
 
     async def tail(
         self, session_id: str, *, after: str | None = None, stream_id: str | None = None, from_now: bool = False
@@ -253,6 +227,8 @@ class Store:
         name = escape_stream_id(stream_id or "")
         if (after is None) == (stream_id is None):
             raise InvalidInput("Give either an event id (`after`) or a stream (`stream_id`).")
+        if after is not None and from_now:
+            raise InvalidInput("`from_now` goes with a stream (`stream_id`), not with an event id.")
         place, skip = (EventId.parse(after), "") if after is not None else (None, "")
         if from_now:
             place, skip = await tail.end(name)

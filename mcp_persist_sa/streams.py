@@ -13,7 +13,10 @@ from mcp_persist_sa.options import Options
 from mcp_persist_sa.protocols import Claim, EventBackend, Notifier
 from mcp_persist_sa.writer import Pending, Writer
 
-MAX_SEQUENCE = 2**62
+
+def end_of(stream_key: str) -> EventId:
+    """The place behind all events of a stream."""
+    return EventId(stream_key, 2**62, "")
 
 
 class Receipt:
@@ -98,15 +101,15 @@ class Tail:
 
     async def beginning(self, stream_id: str) -> EventId | None:
         """The place before the first event of the stream of that name, or None while there is none."""
-        stream_key = await self._backend.locate(self._session_key, stream_id)
-        return None if stream_key is None else EventId(stream_key, 0, "")
+        located = await self._backend.locate(self._session_key, stream_id)
+        return None if located.stream_key is None else EventId(located.stream_key, 0, "")
 
     async def end(self, stream_id: str) -> tuple[EventId | None, str]:
         """The place after the last event of a stream; if it has ended, the key of a stream that is not meant."""
         place = await self.beginning(stream_id)
         if place is None:
             return None, ""
-        last = await self._backend.read_before(self._session_key, place.stream_key, MAX_SEQUENCE, limit=1)
+        last = await self._backend.read_before(self._session_key, end_of(place.stream_key), limit=1)
         if last.finished:
             return None, place.stream_key
         return (place if last.event_id is None else EventId.parse(last.event_id)), ""
@@ -124,16 +127,22 @@ class Tail:
             skip: The key of a stream of that name that is over and is not meant.
         """
         with self._notifier.listen(self._session_key) as waiter:
-            while True:
-                place = place or await self.beginning(stream_id)
-                if place is not None and place.stream_key == skip:
-                    place = None
-                page = None if place is None else await self.read(place)
-                for item in page.items if page else ():
-                    yield item
-                if page is not None and page.event_id is not None:
-                    place = EventId.parse(page.event_id)
-                if page is not None and not page.more and (page.finished or page.closed):
+            while place is None:
+                located = await self._backend.locate(self._session_key, stream_id)
+                if located.stream_key not in (None, skip):
+                    place = EventId(located.stream_key or "", 0, "")
+                elif located.session_closed:
                     return
-                if page is None or not page.more:
+                else:
                     await waiter.wait(self._options.poll_interval)
+            while True:
+                page = await self.read(place)
+                for item in page.items:
+                    yield item
+                if page.event_id is not None:
+                    place = EventId.parse(page.event_id)
+                if page.more:
+                    continue
+                if page.finished or page.closed:
+                    return
+                await waiter.wait(self._options.poll_interval)

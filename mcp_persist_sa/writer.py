@@ -102,9 +102,33 @@ class Writer:
             return True
         return self._events + count <= self._max_events and self._bytes + size <= self._max_bytes
 
-    async def room(self, count: int, size: int) -> None:
-        """Wait until events of that number and size can be submitted."""
-        while not (self._closed or self._fits(count, size)):
+    async def write(self, group: Append, timeout: float) -> Place:
+        """Queue events as soon as there is room, and wait until they are durable.
+
+        Args:
+            group: The events.
+            timeout: Seconds.
+
+        Raises:
+            StoreUnavailable: They were not stored in time; with `OutcomeUnknown`, they may have been.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        try:
+            await asyncio.wait_for(self._room_for(group), timeout)
+        except asyncio.TimeoutError:
+            raise Overloaded("Too many events wait to be written. Is the database down or too slow?") from None
+        pending = self.submit(group)
+        try:
+            await asyncio.wait({pending.place}, timeout=deadline - asyncio.get_running_loop().time())
+        finally:
+            pending.place.cancel()
+        if pending.place.cancelled():
+            error = OutcomeUnknown if pending.lost else StoreUnavailable
+            raise error(f"The events were not stored within {timeout:g} s. Is the database down?")
+        return pending.place.result()
+
+    async def _room_for(self, group: Append) -> None:
+        while not (self._closed or self._fits(len(group.events), sum(group.sizes))):
             self._room.clear()
             await self._room.wait()
 
@@ -113,7 +137,7 @@ class Writer:
             while self._queue:
                 batch = self._take()
                 try:
-                    await self._write(batch)
+                    await self._commit(batch)
                 finally:
                     self._leave(batch)
         finally:
@@ -144,7 +168,7 @@ class Writer:
             self._bytes -= pending.size
         self._room.set()
 
-    async def _write(self, batch: Sequence[Pending]) -> None:
+    async def _commit(self, batch: Sequence[Pending]) -> None:
         """Store a batch, however long it takes; a message that cannot be stored fails alone."""
         self._number += 1
         number, warned = self._number, False
@@ -182,7 +206,7 @@ class Writer:
             _settle(batch[0], error)
             return
         for pending in batch:
-            await self._write([pending])
+            await self._commit([pending])
 
     async def close(self, timeout: float) -> None:
         """Write what is queued, and refuse the rest after `timeout` seconds."""

@@ -1,6 +1,8 @@
 """Runs the migrations: on the connection that the package hands over, or on one of its own.
 
-The DSN is `-x url=...`, else what the command line of the package was given, else MCP_PERSIST_SA_DSN.
+The DSN is `-x url=...`, else what the command line of the package was given, else MCP_PERSIST_SA_DSN; the Postgres
+schema is `-x schema=...`, else what stands in the DSN. With `--sql` nothing is connected to; a revision that rebuilds a
+SQLite table has to be run online.
 """
 
 import os
@@ -10,7 +12,7 @@ import sqlalchemy as sa
 from alembic import context
 from alembic.util import CommandError
 
-from mcp_persist_sa import migrate, schema
+from mcp_persist_sa import drift, exclusive, migrate, schema
 from mcp_persist_sa.dsn import ENVIRONMENT
 from mcp_persist_sa.errors import PersistError
 
@@ -21,7 +23,7 @@ settings: dict[str, Any] = {
     "version_table": schema.VERSION_TABLE,
     "include_name": schema.include_name,
     "compare_server_default": True,
-    "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
+    "autogenerate_plugins": drift.PLUGINS,
 }
 
 
@@ -33,18 +35,24 @@ def dsn() -> str:
     return found
 
 
+def postgres_schema() -> str | None:
+    """The Postgres schema, where it was given apart from the DSN."""
+    return arguments.get("schema") or config.attributes.get("schema")
+
+
 def offline() -> None:
     """Print the SQL, for a database administrator to run."""
-    context.configure(
-        dialect_name=migrate.dialect_name(dsn()), literal_binds=True, dialect_opts={"paramstyle": "named"}, **settings
-    )
+    dialect, preamble = migrate.offline_preamble(dsn(), postgres_schema())
+    context.configure(dialect_name=dialect, literal_binds=True, dialect_opts={"paramstyle": "named"}, **settings)
     with context.begin_transaction():
+        for statement in preamble:
+            context.execute(statement)
         context.run_migrations()
 
 
 def online(connection: sa.Connection) -> None:
     """Migrate on a connection, alone."""
-    with migrate.alone(connection):
+    with exclusive.alone(connection):
         sqlite = connection.dialect.name == "sqlite"
         context.configure(
             connection=connection, render_as_batch=sqlite, transaction_per_migration=not sqlite, **settings
@@ -53,12 +61,15 @@ def online(connection: sa.Connection) -> None:
             context.run_migrations()
 
 
+unknown = arguments.keys() - {"url", "schema"}
+if unknown:
+    raise CommandError(f"There is no -x {min(unknown)}=. Known: url, schema.")
 try:
     if context.is_offline_mode():
         offline()
     elif config.attributes.get("connection") is not None:
         online(config.attributes["connection"])
     else:
-        migrate.on_own_connection(dsn(), online, schema=arguments.get("schema") or config.attributes.get("schema"))
+        migrate.on_own_connection(dsn(), online, schema=postgres_schema())
 except PersistError as error:
     raise CommandError(str(error)) from error

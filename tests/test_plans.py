@@ -24,8 +24,9 @@ OTHER_EVENTS = 50_000
 VALUES: dict[str, Any] = {
     "for_session": "session7____________",
     "for_stream": "strm7",
-    "after": 10,
+    "place": 10,
     "limit": 500,
+    "one_more": 501,
     "max_bytes": 2**20,
     "event_ttl": timedelta(hours=24),
     "now": datetime.now(timezone.utc),

@@ -16,7 +16,7 @@ from tests.databases import Database
 
 T = TypeVar("T")
 
-PATIENCE = 60
+PATIENCE = 20
 """Seconds after which a wait is given up, so that a promise that is broken fails instead of hanging."""
 
 

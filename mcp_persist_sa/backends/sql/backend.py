@@ -18,7 +18,7 @@ from mcp_persist_sa.errors import SessionExists
 from mcp_persist_sa.identity import EventId, new_stream_key
 from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Append, Place, SessionFilter
+from mcp_persist_sa.protocols import Append, Located, Place, SessionFilter
 
 T = TypeVar("T")
 
@@ -82,8 +82,9 @@ class SQLBackend:
         await self._purge.trim_grown(batch)
         return places
 
-    async def locate(self, session_key: str, stream_id: str) -> str | None:
-        return await self._read(lambda c: reads.locate(c, session_key, stream_id))
+    async def locate(self, session_key: str, stream_id: str) -> Located:
+        reading = self._reading
+        return await self._read(lambda c: reads.locate(c, session_key, stream_id, reading))
 
     async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Page:
         reading = self._reading
@@ -91,9 +92,9 @@ class SQLBackend:
             lambda c: reads.read_page(c, session_key, after, reading, limit=limit, max_bytes=max_bytes)
         )
 
-    async def read_before(self, session_key: str, stream_key: str, sequence: int, *, limit: int) -> Page:
+    async def read_before(self, session_key: str, before: EventId, *, limit: int) -> Page:
         reading = self._reading
-        return await self._read(lambda c: reads.read_before(c, session_key, stream_key, sequence, reading, limit=limit))
+        return await self._read(lambda c: reads.read_before(c, session_key, before, reading, limit=limit))
 
     async def streams(self, session_key: str, *, after: str, limit: int) -> list[StreamInfo]:
         reading = self._reading

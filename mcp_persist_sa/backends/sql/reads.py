@@ -7,15 +7,19 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.sql.expression import FromClause
 
 from mcp_persist_sa.errors import HistoryLost, SessionNotFound
 from mcp_persist_sa.identity import EventId, unescape_stream_id, unknown_event
 from mcp_persist_sa.models import Event, Gap, Page, StreamInfo
+from mcp_persist_sa.protocols import Located
 from mcp_persist_sa.schema import events, sessions, streams
 from mcp_persist_sa.sqltypes import before, now
 
 _SESSION = sa.bindparam("for_session", type_=sa.Text())
 _STREAM = sa.bindparam("for_stream", type_=sa.Text())
+_PLACE = sa.bindparam("place", type_=sa.BigInteger())
+_LIMIT = sa.bindparam("limit", type_=sa.Integer())
 _of_stream = (events.c.session_key == _SESSION) & (events.c.stream_key == _STREAM)
 _expired = sa.func.coalesce(events.c.created_at <= before(now(), "event_ttl"), sa.false())
 _session_over = sa.exists().where(sessions.c.session_key == _SESSION, sessions.c.expires_at <= now())
@@ -23,24 +27,10 @@ _session_over = sa.exists().where(sessions.c.session_key == _SESSION, sessions.c
 _session_closed = sa.exists().where(sessions.c.session_key == _SESSION, sessions.c.closed_at.is_not(None))
 
 
-def _page_statement() -> Any:
-    """The stream's row beside each event; the limit stands in the inner query, where the index gives the order."""
-    following = (
-        sa.select(events, _expired.label("expired"))
-        .where(_of_stream, events.c.sequence > sa.bindparam("after", type_=sa.BigInteger()))
-        .order_by(events.c.sequence)
-        .limit(sa.bindparam("limit", type_=sa.Integer()))
-        .subquery("following")
-    )
-    running = sa.func.sum(following.c.size).over(order_by=following.c.sequence, rows=(None, -1))
-    capped = sa.select(following, sa.func.coalesce(running, 0).label("running")).subquery("capped")
-    page = sa.select(capped).where(capped.c.running < sa.bindparam("max_bytes", type_=sa.BigInteger())).subquery("page")
+def _beside_stream(page: FromClause, *more: Any) -> Any:
+    """A page beside what says whether it may be read: the stream's row, the event at the place, the session."""
     anchor = events.alias("anchor")
-    at_anchor = (
-        (anchor.c.session_key == _SESSION)
-        & (anchor.c.stream_key == _STREAM)
-        & (anchor.c.sequence == sa.bindparam("after", type_=sa.BigInteger()))
-    )
+    at_place = (anchor.c.session_key == _SESSION) & (anchor.c.stream_key == _STREAM) & (anchor.c.sequence == _PLACE)
     return (
         sa.select(
             streams.c.purged_through,
@@ -55,16 +45,53 @@ def _page_statement() -> Any:
             page.c.final,
             page.c.created_at,
             page.c.expired,
-            page.c.size,
-            page.c.running,
+            *more,
         )
-        .select_from(streams.outerjoin(anchor, at_anchor).outerjoin(page, sa.true()))
+        .select_from(streams.outerjoin(anchor, at_place).outerjoin(page, sa.true()))
         .where(streams.c.session_key == _SESSION, streams.c.stream_key == _STREAM)
         .order_by(page.c.sequence)
     )
 
 
+def _page_statement() -> Any:
+    """The limits stand in the inner queries, where the index gives the order; one row more tells if there are more."""
+    following = (
+        sa.select(events, _expired.label("expired"))
+        .where(_of_stream, events.c.sequence > _PLACE)
+        .order_by(events.c.sequence)
+        .limit(sa.bindparam("one_more", type_=sa.Integer()))
+        .subquery("following")
+    )
+    so_far: dict[str, Any] = {"order_by": following.c.sequence, "rows": (None, 0)}
+    capped = sa.select(
+        following,
+        sa.func.sum(following.c.size).over(**so_far).label("running"),
+        sa.func.lead(following.c.sequence).over(order_by=following.c.sequence).label("next"),
+    ).subquery("capped")
+    fits = capped.c.running <= sa.bindparam("max_bytes", type_=sa.BigInteger())
+    page = (
+        sa.select(capped)
+        .where(sa.or_(fits, capped.c.running == capped.c.size))
+        .order_by(capped.c.sequence)
+        .limit(_LIMIT)
+        .subquery("page")
+    )
+    return _beside_stream(page, page.c.next)
+
+
+def _back_statement() -> Any:
+    preceding = (
+        sa.select(events, sa.false().label("expired"))
+        .where(_of_stream, events.c.sequence < _PLACE, ~_expired)
+        .order_by(events.c.sequence.desc())
+        .limit(_LIMIT)
+        .subquery("preceding")
+    )
+    return _beside_stream(preceding)
+
+
 PAGE = _page_statement()
+BACK = _back_statement()
 
 
 class Reading(NamedTuple):
@@ -83,12 +110,15 @@ def read_page(
 ) -> Page:
     """Read what follows a place."""
     values = reading.values(
-        for_session=session_key, for_stream=after.stream_key, after=after.sequence, limit=limit, max_bytes=max_bytes
+        for_session=session_key,
+        for_stream=after.stream_key,
+        place=after.sequence,
+        limit=limit,
+        one_more=limit + 1,
+        max_bytes=max_bytes,
     )
     rows = connection.execute(PAGE, values).all()
-    if not rows:
-        raise unknown_event()
-    header = rows[0]
+    header = _checked(rows)
     position = _start(header, after)
     rows = [row for row in rows if row.sequence is not None]
     fresh = [row for row in rows if not row.expired]
@@ -96,15 +126,21 @@ def read_page(
         if after.sequence != 0:
             raise history_lost()
         position = max(row.sequence for row in rows if row.expired)
-    more = len(rows) == limit or (bool(rows) and rows[-1].running + rows[-1].size >= max_bytes)
-    page = _page(after.stream_key, position, fresh, more=more)
+    page = _page(after.stream_key, position, fresh, more=bool(rows) and rows[-1].next is not None)
     return page._replace(finished=page.finished or (not rows and header.finished), closed=header.session_closed)
+
+
+def _checked(rows: Sequence[Any]) -> Any:
+    """The first row, which says how the stream and its session are."""
+    if not rows:
+        raise unknown_event()
+    if rows[0].session_over:
+        raise _session_expired()
+    return rows[0]
 
 
 def _start(row: Any, after: EventId) -> int:
     """The number behind which the page begins, once it is sure that the place is what it was."""
-    if row.session_over:
-        raise SessionNotFound("The session has expired. Open a new one.")
     if after.sequence == 0:
         return row.purged_through
     nonce = row.anchor_nonce
@@ -113,6 +149,10 @@ def _start(row: Any, after: EventId) -> int:
     if nonce != after.nonce:
         raise history_lost()
     return after.sequence
+
+
+def _session_expired() -> SessionNotFound:
+    return SessionNotFound("The session has expired. Open a new one.")
 
 
 def history_lost() -> HistoryLost:
@@ -133,47 +173,50 @@ def _page(stream_key: str, position: int, rows: Sequence[Any], *, more: bool) ->
     return Page(tuple(items), event and event.event_id, event is not None and event.final, False, more)
 
 
-_BEFORE = (
-    sa.select(events.c.sequence, events.c.nonce, events.c.message, events.c.final, events.c.created_at)
-    .where(_of_stream, events.c.sequence < sa.bindparam("before", type_=sa.BigInteger()), ~_expired, ~_session_over)
-    .order_by(events.c.sequence.desc())
-    .limit(sa.bindparam("limit", type_=sa.Integer()))
-)
-
-
-def read_before(
-    connection: sa.Connection, session_key: str, stream_key: str, sequence: int, reading: Reading, *, limit: int
-) -> Page:
-    """Read what comes before a number, the newest `limit` events of it."""
-    values = reading.values(for_session=session_key, for_stream=stream_key, before=sequence, limit=limit)
-    rows = connection.execute(_BEFORE, values).all()[::-1]
+def read_before(connection: sa.Connection, session_key: str, before: EventId, reading: Reading, *, limit: int) -> Page:
+    """Read what comes before a place, the newest `limit` events of it; before the end, if the place has no nonce."""
+    values = reading.values(for_session=session_key, for_stream=before.stream_key, place=before.sequence, limit=limit)
+    rows = connection.execute(BACK, values).all()
+    header = _checked(rows)
+    if before.nonce:
+        _start(header, before)
+    rows = [row for row in rows if row.sequence is not None]
     start = rows[0].sequence - 1 if rows else 0
-    return _page(stream_key, start, rows, more=len(rows) == limit)
+    page = _page(before.stream_key, start, rows, more=len(rows) == limit)
+    at_end = not rows and not before.nonce and header.finished
+    return page._replace(finished=page.finished or at_end, closed=header.session_closed)
 
 
 _RANGE_BEFORE = sa.select(sa.func.min(events.c.sequence), sa.func.max(events.c.sequence)).where(
-    _of_stream, events.c.sequence < sa.bindparam("before", type_=sa.BigInteger())
+    _of_stream, events.c.sequence < _PLACE
 )
 
 
 def range_before(connection: sa.Connection, session_key: str, stream_key: str, sequence: int) -> tuple[int, int] | None:
     """The lowest and the highest number below the given one under which an event is stored."""
-    values = {"for_session": session_key, "for_stream": stream_key, "before": sequence}
+    values = {"for_session": session_key, "for_stream": stream_key, "place": sequence}
     first, last = connection.execute(_RANGE_BEFORE, values).one()
     return None if first is None else (first, last)
 
 
-_LOCATE = (
+_named = (
     sa.select(streams.c.stream_key)
     .where(streams.c.session_key == _SESSION, streams.c.stream_id == sa.bindparam("stream_id", type_=sa.Text()))
-    .order_by(streams.c.finished, streams.c.created_at.desc())
+    .order_by(streams.c.finished, streams.c.created_at.desc(), streams.c.stream_key)
     .limit(1)
+    .scalar_subquery()
+)
+_LOCATE = sa.select(
+    _named.label("stream_key"), _session_closed.label("session_closed"), _session_over.label("session_over")
 )
 
 
-def locate(connection: sa.Connection, session_key: str, stream_id: str) -> str | None:
+def locate(connection: sa.Connection, session_key: str, stream_id: str, reading: Reading) -> Located:
     """The key of the open stream of that name, or of the newest finished one."""
-    return connection.execute(_LOCATE, {"for_session": session_key, "stream_id": stream_id}).scalar()
+    row = connection.execute(_LOCATE, reading.values(for_session=session_key, stream_id=stream_id)).one()
+    if row.session_over:
+        raise _session_expired()
+    return Located(row.stream_key, row.session_closed)
 
 
 def _info_statement() -> Any:
@@ -221,7 +264,7 @@ def _info_statement() -> Any:
 
 _INFO = _info_statement()
 _ONE = _INFO.where(streams.c.stream_key == _STREAM)
-_LIST = _INFO.where(streams.c.stream_key > sa.bindparam("after", type_=sa.Text())).limit(sa.bindparam("limit"))
+_LIST = _INFO.where(streams.c.stream_key > sa.bindparam("after", type_=sa.Text())).limit(_LIMIT)
 
 
 def stream_info(connection: sa.Connection, session_key: str, stream_key: str, reading: Reading) -> StreamInfo | None:

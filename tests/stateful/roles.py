@@ -1,0 +1,103 @@
+"""Who takes part: writers of claimed streams, readers that go on from where they were, and followers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from mcp_persist_sa import Event, Gap, PersistError, StreamWriter
+from tests.stateful.history import Stream
+from tests.stateful.model import Holding
+
+
+@dataclass(eq=False)
+class Writer:
+    """The owner of a stream, or whoever would like to be.
+
+    Attributes:
+        claim: Of the store.
+        where: At which store.
+        session_id: In which session.
+        stream_id: Of which stream.
+        stream: What it has written; None before.
+        refused: Whether the stream turned out to be another's.
+        given: The highest number in an id that it was given.
+        skipped: How many messages since were refused, each of which may have taken a number.
+        finished: Whether it has written its final event.
+    """
+
+    claim: StreamWriter
+    where: int
+    session_id: str
+    stream_id: str
+    stream: Stream | None = None
+    refused: bool = False
+    given: int = 0
+    skipped: int = 0
+    finished: bool = False
+
+
+@dataclass(eq=False)
+class Reader:
+    """A client that reads page by page.
+
+    Attributes:
+        where: At which store.
+        session_id: In which session.
+        stream: Which stream.
+        last: The event id from which it goes on.
+    """
+
+    where: int
+    session_id: str
+    stream: Stream
+    last: str
+
+
+@dataclass(eq=False)
+class Follower:
+    """A tail that runs on while others write.
+
+    Attributes:
+        holding: The session.
+        stream_id: The stream that it waits for, while there is none.
+        stream: The stream.
+        position: The number up to which everything was expected already.
+        items: What it got.
+        taken: How many of these were compared already.
+    """
+
+    holding: Holding
+    stream_id: str | None
+    stream: Stream | None
+    position: int
+    items: list[Event | Gap] = field(default_factory=list[Event | Gap])
+    taken: int = 0
+    error: PersistError | None = None
+
+    def start(self, tail: AsyncGenerator[Event | Gap, None]) -> None:
+        self._more = asyncio.Event()
+        self.task = asyncio.ensure_future(self._collect(tail))
+
+    async def _collect(self, tail: AsyncGenerator[Event | Gap, None]) -> None:
+        try:
+            async with aclosing(tail):
+                async for item in tail:
+                    self.items.append(item)
+                    self._more.set()
+        except PersistError as error:
+            self.error = error
+        finally:
+            self._more.set()
+
+    async def reach(self, count: int) -> None:
+        """Wait until so many items have come, or it has ended."""
+        while len(self.items) < count and not self.task.done():
+            self._more.clear()
+            await self._more.wait()
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.wait({self.task})
