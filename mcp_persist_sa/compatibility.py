@@ -42,14 +42,14 @@ def verify(connection: sa.Connection, schema: str | None = None) -> None:
         )
 
 
-def is_newer(connection: sa.Connection) -> bool:
-    """Whether a newer release has upgraded the tables.
+def is_newer(connection: sa.Connection, head: str) -> bool:
+    """Whether the tables are beyond our newest revision.
 
     Raises:
         SchemaForeign: They are not ours.
     """
     names = sa.inspect(connection).get_table_names()
-    return revisions.name in names and _number(_revision(connection)[0]) > _number(HEAD)
+    return revisions.name in names and _number(_revision(connection)[0]) > _number(head)
 
 
 def refuse_foreign(connection: sa.Connection) -> None:

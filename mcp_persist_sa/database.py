@@ -19,8 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import StaticPool
 
-from mcp_persist_sa.errors import PersistError
-from mcp_persist_sa.faults import Fault, backoff, connect_error, fault_of, persist_error
+from mcp_persist_sa.errors import PersistError, StoreClosed
+from mcp_persist_sa.faults import Backoff, Fault, connect_error, fault_of, persist_error
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
@@ -74,7 +74,8 @@ async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool)
         raise Failure(fault, connect_error(cause)) from cause
     except (SQLAlchemyError, OSError, asyncio.TimeoutError) as error:
         fault = fault_of(error)
-        raise Failure(fault, persist_error(error, fault)) from error
+        harmless = fault is Fault.LOST and not writes
+        raise Failure(fault, persist_error(error, Fault.UNDONE if harmless else fault)) from error
 
 
 async def read(database: Database, work: Work[T]) -> T:
@@ -101,7 +102,7 @@ async def unbounded(database: Database, work: Work[T]) -> T:
 
 async def _repeat(database: Database, work: Work[T], *, atomic: bool, writes: bool, repeatable: bool) -> T:
     failure: Failure | None = None
-    async for _ in backoff(database.timeout):
+    async for _ in Backoff(database.timeout):
         try:
             return await once(database, work, atomic=atomic, writes=writes)
         except Failure as error:
@@ -136,6 +137,12 @@ def begin_immediate(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def refuse_if(closed: bool) -> None:
+    """Raise `StoreClosed` if so."""
+    if closed:
+        raise StoreClosed("The store was closed.")
+
+
 class ThreadDatabase:
     """A SQLite engine of our own: one thread writes, others read.
 
@@ -147,6 +154,7 @@ class ThreadDatabase:
     def __init__(self, engine: sa.Engine, *, timeout: float, readers: int) -> None:
         self.timeout = timeout
         self._engine = engine
+        self._closed = False
         self._connections: list[sa.Connection] = []
         self._held = threading.local()
         self._writer: Executor = ThreadPoolExecutor(1, "mcp-persist-sa-writer")
@@ -154,6 +162,7 @@ class ThreadDatabase:
         self._reader = self._writer if in_memory else ThreadPoolExecutor(readers, "mcp-persist-sa-reader")
 
     async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+        refuse_if(self._closed)
         loop = asyncio.get_running_loop()
         if writes:
             return await loop.run_in_executor(self._writer, self._write, work)
@@ -183,6 +192,8 @@ class ThreadDatabase:
         return run(connection)
 
     async def close(self) -> None:
+        self._closed = True
+
         def stop() -> None:
             self._writer.shutdown()
             self._reader.shutdown()
@@ -205,12 +216,14 @@ class AsyncDatabase:
         self.timeout = timeout
         self._engine = engine
         self._owned = owned
+        self._closed = False
         self._running: set[asyncio.Task[Any]] = set()
         self._alone = asyncio.Lock() if self.dialect == "sqlite" else None
         self._patience = timeout if bounded and self._alone is None else None
         self._read_alone = isinstance(engine.pool, StaticPool)
 
     async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+        refuse_if(self._closed)
         return await self._to_the_end(self._turn(work, atomic=atomic, writes=writes))
 
     async def _to_the_end(self, run: Coroutine[Any, Any, T]) -> T:
@@ -254,6 +267,7 @@ class AsyncDatabase:
         return connection
 
     async def close(self) -> None:
+        self._closed = True
         if self._running:
             await asyncio.wait(self._running)
         if self._owned:

@@ -6,10 +6,10 @@ import ast
 import difflib
 import logging
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from mcp_persist_sa.errors import InvalidDSN
 from mcp_persist_sa.options import Options
@@ -31,6 +31,7 @@ _KINDS = {
     "redis+sentinel": "redis",
 }
 _OPTIONS = {option.name for option in fields(Options)} - {"password", "clock", "connect_args"}
+_TEXTS = {"namespace", "schema", "synchronous"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class DSN:
     """
 
     kind: str
-    address: str
+    address: str = field(repr=False)
     options: dict[str, Any]
     safe: str
 
@@ -71,17 +72,29 @@ def parse(dsn: str) -> DSN:
         near = difflib.get_close_matches(scheme.lower(), _KINDS, n=1) if separator else []
         hint = f" Did you mean {near[0]}://?" if near else ""
         raise InvalidDSN(f"A DSN begins with sqlite://, postgresql:// or redis://.{hint}")
-    parts = urlsplit(dsn)
+    parts = _split(dsn, kind)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
-    options = {name: _value(text) for name, text in pairs if name in _OPTIONS}
+    options = {name: text if name in _TEXTS else _value(text) for name, text in pairs if name in _OPTIONS}
     rest = [(name, text) for name, text in pairs if name not in _OPTIONS]
-    safe = urlunsplit((scheme, _without_password(parts.netloc), parts.path, "", ""))
+    safe = f"{scheme}://{_without_password(parts.netloc)}{parts.path}"
     if kind == "sqlite":
         return DSN(kind, _sqlite_path(parts.netloc, parts.path, rest), options, safe)
     if kind == "postgresql":
         query = urlencode([_libpq(name, text) for name, text in rest], quote_via=quote)
-        return DSN(kind, urlunsplit(("postgresql", parts.netloc, parts.path, query, "")), options, safe)
+        address = f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{query}"
+        return DSN(kind, address, options, safe)
     return DSN(kind, dsn, options, safe)
+
+
+def _split(dsn: str, kind: str) -> SplitResult:
+    """Take the URL apart; what is not understood is not repeated, because a password may stand anywhere in it."""
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        raise InvalidDSN("The DSN is not understood: its host is not written as in a URL.") from None
+    if "#" in dsn or (kind != "sqlite" and "@" in parts.path + parts.query):
+        raise InvalidDSN("In a DSN's user, password, path and arguments, write # / ? @ as %23 %2F %3F %40.")
+    return parts
 
 
 def _value(text: str) -> Any:
@@ -94,7 +107,10 @@ def _value(text: str) -> Any:
 
 
 def _libpq(name: str, text: str) -> tuple[str, str]:
-    """SQLAlchemy writes `ssl=`, libpq and asyncpg `sslmode=`."""
+    """SQLAlchemy writes `ssl=`, libpq and asyncpg `sslmode=`. What is none of ours may be a setting of the server."""
+    near = difflib.get_close_matches(name, _OPTIONS, n=1, cutoff=0.85)
+    if near:
+        raise InvalidDSN(f"There is no argument {name!r}. Did you mean {near[0]}?")
     if name != "ssl":
         return name, text
     return "sslmode", {"true": "require", "false": "disable"}.get(text.lower(), text)
@@ -110,6 +126,6 @@ def _sqlite_path(netloc: str, path: str, rest: list[tuple[str, str]]) -> str:
     if rest:
         raise InvalidDSN(f"SQLite takes no argument {rest[0][0]!r} in its DSN.")
     if netloc:
-        raise InvalidDSN(f"A SQLite path follows three slashes: sqlite:///{netloc}{path}")
+        raise InvalidDSN(f"A SQLite path follows three slashes: sqlite:///{_without_password(netloc)}{path}")
     path = unquote(path[1:])
     return "" if path in ("", ":memory:") else str(Path(path))

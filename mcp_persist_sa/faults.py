@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from enum import Enum
 from random import random
 
@@ -36,6 +35,7 @@ _UNDONE_STATES = {"40001", "40P01", "53000", "53100", "53200", "53300", "55006",
 _LOST_STATES = {"57P01", "57P02", "57P05"}
 _DENIED_STATES = {"28000", "28P01", "42501", "3D000"}
 _SCHEMA_STATES = {"42P01", "42703", "3F000"}
+_UNKNOWN_SETTING = "42704"
 _SQLITE_UNDONE = ("locked", "busy", "disk is full", "disk I/O error", "unable to open")
 _SQLITE_DENIED = ("readonly", "not authorized")
 _SQLITE_SCHEMA = ("no such table", "no such column", "has no column")
@@ -80,10 +80,10 @@ def _sqlite_fault(error: sqlite3.Error) -> Fault:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The driver's own error, below what SQLAlchemy wraps around it."""
+    """The driver's own error, below what SQLAlchemy wraps around it; not the cancellation below a timeout."""
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
         error = error.orig
-    return error.__cause__ if error.__cause__ is not None else error
+    return error if error.__cause__ is None or isinstance(error, asyncio.TimeoutError) else error.__cause__
 
 
 def describe(error: BaseException) -> str:
@@ -114,21 +114,35 @@ def persist_error(error: BaseException, fault: Fault) -> PersistError:
 def connect_error(error: BaseException) -> PersistError:
     """The error of ours for a connection that could not be made."""
     fault = fault_of(error)
-    if isinstance(_root(error), ValueError | TypeError):
+    if isinstance(_root(error), ValueError | TypeError) or getattr(_root(error), "sqlstate", "") == _UNKNOWN_SETTING:
         return InvalidDSN(f"The driver does not accept the DSN or its arguments: {describe(error)}.")
     return persist_error(error, Fault.UNDONE if fault is Fault.LOST else fault)
 
 
-async def backoff(timeout: float) -> AsyncIterator[None]:
-    """Yield at once, and again after ever longer pauses of up to a second, until the time is over.
+class Backoff:
+    """Yields at once, and again after ever longer pauses of up to a second, until the time is over.
 
-    Args:
-        timeout: Seconds.
+    It is no generator, because the event loop would start a task to close one that is left early.
     """
-    loop = asyncio.get_running_loop()
-    deadline, pause = loop.time() + timeout, 0.01
-    yield
-    while (left := deadline - loop.time()) > 0:
+
+    def __init__(self, timeout: float) -> None:
+        """Begin.
+
+        Args:
+            timeout: Seconds.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + timeout
+        self._pause = 0.0
+
+    def __aiter__(self) -> Backoff:
+        return self
+
+    async def __anext__(self) -> None:
+        pause, self._pause = self._pause, min(1.0, self._pause * 2) or 0.01
+        if not pause:
+            return
+        left = self._deadline - self._loop.time()
+        if left <= 0:
+            raise StopAsyncIteration
         await asyncio.sleep(min(left, pause * (0.5 + random())))
-        pause = min(1.0, pause * 2)
-        yield

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from mcp_persist_sa.errors import InvalidInput, UnknownEvent
 
 _SESSION_ID = re.compile(r"[\x21-\x7e]{1,255}")
-_EVENT_ID = re.compile(r"([\w-]{16})\.(0|[1-9][0-9]{0,17})\.([\w-]{8})", re.ASCII)
+_EVENT_ID = re.compile(r"([\w-]{16})\.([1-9][0-9]{0,17})\.([\w-]{8})", re.ASCII)
 _PLAIN = re.compile(r"[\x20-\x5b\x5d-\x7e]*")
 _MAX_STREAM_ID = 1024
 _MAX_NAME = 255

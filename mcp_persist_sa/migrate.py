@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -92,28 +93,36 @@ def upgrade_on(connection: sa.Connection, revision: str = "head", *, options: Op
 
 
 def _upgrade(connection: sa.Connection, revision: str) -> None:
+    config = alembic_config(connection=connection)
+    if revision == "head" and _is_newer(connection, config):
+        return
+    try:
+        with alembic_alone(connection):
+            command.upgrade(config, revision)
+    except CommandError as error:
+        raise error.__cause__ if isinstance(error.__cause__, PersistError) else SchemaError(str(error)) from error
+
+
+def _is_newer(connection: sa.Connection, config: Config) -> bool:
+    """Whether a newer release has upgraded the database already, so that this one can still use it."""
     joined = connection.in_transaction()
-    newer = revision == "head" and is_newer(connection)
+    newer = is_newer(connection, str(ScriptDirectory.from_config(config).get_current_head()))
     if newer:
         verify(connection)
     if not joined:
         connection.rollback()
-    if newer:
-        return
-    with alembic_alone(connection), _failure_said(revision):
-        command.upgrade(alembic_config(connection=connection), revision)
+    return newer
 
 
 @contextmanager
-def _failure_said(revision: str) -> Generator[None, None, None]:
+def failure_said() -> Generator[None, None, None]:
+    """Say of an error that it is the migration's own fault, where it is."""
     try:
         yield
-    except CommandError as error:
-        raise error.__cause__ if isinstance(error.__cause__, PersistError) else SchemaError(str(error)) from error
     except SQLAlchemyError as error:
         if fault_of(error) in (Fault.UNDONE, Fault.LOST, Fault.DENIED):
             raise
-        raise SchemaError(f"The migration to {revision} failed and was undone: {describe(error)}.") from error
+        raise SchemaError(f"The migration failed and was undone: {describe(error)}.") from error
 
 
 def on_own_connection(dsn: str, work: Work, *, schema: str | None = None) -> None:
@@ -199,14 +208,18 @@ def _in_search_path(connection: sa.Connection, schema: str | None, work: Work, *
     if not sa.inspect(connection).has_schema(schema):
         _create_schema(connection, schema)
     before = connection.execute(sa.select(sa.func.current_setting("search_path"))).scalar()
-    quoted = connection.dialect.identifier_preparer.quote(schema)
-    _set_search_path(connection, quoted, local=local)
+    _set_search_path(connection, _quoted(schema), local=local)
     try:
         work(connection)
     finally:
         if not local:
             connection.rollback()
             _set_search_path(connection, before, local=False)
+
+
+def _quoted(name: str) -> str:
+    """As a value, in which no driver takes a percent sign for its own."""
+    return postgresql.dialect(paramstyle="named").identifier_preparer.quote(name)
 
 
 def _create_schema(connection: sa.Connection, name: str) -> None:
@@ -220,7 +233,7 @@ def _set_search_path(connection: sa.Connection, path: str | None, *, local: bool
         connection.commit()
 
 
-def offline_preamble(dsn: str, schema: str | None) -> tuple[str, list[str]]:
+def offline_preamble(dsn: str, schema: str | None) -> tuple[str, list[sa.Executable]]:
     """The dialect for which SQL is to be written, and the statements to begin with.
 
     Raises:
@@ -232,5 +245,5 @@ def offline_preamble(dsn: str, schema: str | None) -> tuple[str, list[str]]:
     refuse_schema(parsed.kind, name)
     if name is None:
         return parsed.kind, []
-    quoted = postgresql.dialect().identifier_preparer.quote(name)
-    return parsed.kind, [f"CREATE SCHEMA IF NOT EXISTS {quoted}", f"SET search_path TO {quoted}"]
+    path = sa.select(sa.func.set_config("search_path", _quoted(name), sa.false()))
+    return parsed.kind, [CreateSchema(name, if_not_exists=True), path]

@@ -56,6 +56,8 @@ async def open_engine(engine: AsyncEngine, options: Options) -> Opened:
     Raises:
         PersistError: It cannot be opened; the error says why, and what to do.
     """
+    if not isinstance(engine, AsyncEngine):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidDSN(f"Give a DSN, or an engine from create_async_engine, not {type(engine).__name__}.")
     if engine.dialect.name not in ("sqlite", "postgresql"):
         raise InvalidDSN(f"The store works with SQLite and Postgres, not with {engine.dialect.name}.")
     refuse_schema(engine.dialect.name, options.schema)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
@@ -10,6 +11,8 @@ from typing import Any, Literal
 
 from mcp_persist_sa.errors import InvalidInput, InvalidOption
 from mcp_persist_sa.identity import check_name
+
+logger = logging.getLogger(__name__)
 
 Password = Callable[[], "str | Awaitable[str]"]
 
@@ -75,7 +78,7 @@ class Options:
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     pgbouncer: bool | None = None
     password: Password | None = None
-    connect_args: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    connect_args: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:
@@ -105,13 +108,14 @@ class Options:
         for name in ("password", "clock"):
             if not (getattr(self, name) is None or callable(getattr(self, name))):
                 raise InvalidOption(f"The option {name} is something to call, or None.")
-        for name in ("namespace", "schema"):
-            self._check_name(name)
+        if not isinstance(self.connect_args, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("The option connect_args is a mapping of names to values.")
+        self._check_name("namespace", self.namespace)
+        self._check_name("schema", "" if self.schema is None else self.schema)
 
-    def _check_name(self, name: str) -> None:
-        value = getattr(self, name)
+    def _check_name(self, name: str, value: str) -> None:
         try:
-            check_name(f"option {name}", "" if value is None else value)
+            check_name(f"option {name}", value)
         except InvalidInput as error:
             raise InvalidOption(str(error)) from None
 
@@ -121,6 +125,16 @@ class Options:
         return timedelta(seconds=value) if isinstance(value, int | float) else value
 
 
+def warn_of_unlimited(options: Options) -> None:
+    """Say what is kept for ever, once in a process."""
+    for name, what in _UNLIMITED.items():
+        if getattr(options, name) is None and name not in _warned:
+            _warned.add(name)
+            logger.warning("The option %s is None: %s are kept until somebody deletes them.", name, what)
+
+
+_UNLIMITED = {"session_ttl": "sessions", "event_ttl": "events", "state_ttl": "values of handles"}
+_warned: set[str] = set()
 _POSITIVE = [
     option.name
     for option in fields(Options)
@@ -128,6 +142,7 @@ _POSITIVE = [
 ]
 _WHOLE = [name for name in _POSITIVE if name.startswith(("max_", "page_", "pool_"))]
 _OPTIONAL = [name for name in _POSITIVE if name.endswith(("_ttl", "_sessions", "_per_stream", "_per_session"))]
+_CENTURY = 100 * 365 * 24 * 60 * 60
 _FLAGS = ["migrate", "background", "pgbouncer"]
 
 
@@ -135,9 +150,10 @@ def _check_number(name: str, value: object) -> None:
     if value is None and name in _OPTIONAL:
         return
     unit = "a whole number" if name in _WHOLE else "a number of seconds"
-    if isinstance(value, timedelta) and name not in _WHOLE:
+    if isinstance(value, timedelta) and name.endswith("_ttl"):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int if name in _WHOLE else int | float):
         raise InvalidOption(f"The option {name} is {unit}, not {value!r}.")
-    if not 0 < value < 2**53:
-        raise InvalidOption(f"The option {name} is {unit} above 0, not {value!r}.")
+    most = 2**53 if name in _WHOLE else _CENTURY
+    if not 0 < value <= most:
+        raise InvalidOption(f"The option {name} is {unit} above 0 and up to {most}, not {value!r}.")

@@ -17,10 +17,17 @@ from mcp_persist_sa.models import JSONValue, NewEvent, Page, Purged, Session, Se
 
 
 class Claim(NamedTuple):
-    """The place of a group of events in a stream whose only writer numbers them itself."""
+    """The place of a group of events in a stream whose only writer numbers them itself.
+
+    Attributes:
+        stream_key: Of the stream.
+        first_sequence: Of the first event.
+        opening: Whether no events of the stream were handed over before.
+    """
 
     stream_key: str
     first_sequence: int
+    opening: bool
 
 
 @dataclass(frozen=True, slots=True)

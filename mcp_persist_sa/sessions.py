@@ -63,7 +63,7 @@ class Sessions:
             "protocol_version": protocol_version,
             "client_info": client_info,
             "handshake": handshake,
-            "metadata": {} if metadata is None else dict(metadata),
+            "metadata": {} if metadata is None else metadata,
         }
         new_id = new_session_id() if session_id is None else session_id
         values = self._checked(given)
@@ -73,6 +73,10 @@ class Sessions:
         for name in ("owner", "tenant", "protocol_version"):
             if values.get(name) is not None:
                 check_name(name, values[name])
+        if "metadata" in values:
+            if not isinstance(values["metadata"], Mapping):
+                raise InvalidInput("The metadata of a session is a mapping with str keys.")
+            values["metadata"] = dict(values["metadata"])
         for name in ("client_info", "handshake", "metadata"):
             if name in values:
                 json_value(name, values[name], self._options.max_state_bytes)
@@ -111,7 +115,7 @@ class Sessions:
             SessionNotFound: There is none that is open. (Found out when it is written.)
         """
         ttl = self._options.span("session_ttl")
-        key, moment = self._key(session_id), time.monotonic()
+        key, moment = self._key(session_id), self._moment()
         if self._touched.get(key, 0.0) > moment:
             return
         interval = timedelta(hours=1) if ttl is None else ttl / _TOUCHES_PER_TTL
@@ -121,6 +125,10 @@ class Sessions:
         if len(self._touched) >= _MAX_TOUCHED:
             self._touched.clear()
         self._touched[key] = moment + interval.total_seconds()
+
+    def _moment(self) -> float:
+        clock = self._options.clock
+        return time.monotonic() if clock is None else clock().timestamp()
 
     async def close(self, session_id: str) -> bool:
         """End a session for every node. It is remembered as closed for the time to live of a session.
@@ -181,7 +189,7 @@ class Sessions:
 
     async def all(self, **which: Any) -> AsyncGenerator[Session, None]:
         """All sessions, page by page; takes what `list` takes."""
-        after: str | None = None
+        after: str | None = which.pop("after", None)
         while True:
             page = await self.list(**which, after=after)
             for session in page.sessions:
@@ -212,6 +220,9 @@ def _filter(
 ) -> SessionFilter:
     if status not in (None, "open", "closed"):
         raise InvalidInput("The status of a session is 'open' or 'closed'.")
+    for what, name in (("owner", owner), ("tenant", tenant)):
+        if name is not None:
+            check_name(what, name)
     for moment in (active_since, idle_since):
         if moment is not None and moment.tzinfo is None:
             raise InvalidInput("A moment needs a time zone, such as datetime.now(timezone.utc).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TypeVar, cast, overload
 
@@ -97,7 +98,7 @@ class State:
                 return value
 
     async def _put(self, key: str, value: JSONValue | BaseModel, version: int | None) -> int | None:
-        plain = cast(JSONValue, value.model_dump(mode="json")) if isinstance(value, BaseModel) else value
+        plain = cast(JSONValue, value.model_dump(mode="json", by_alias=True)) if isinstance(value, BaseModel) else value
         checked = json_value(f"state {key!r}", plain, self._max_bytes)
         return await self._backend.put_state(self._session_key, _name(key), checked, version)
 
@@ -120,6 +121,6 @@ def _name(key: str) -> str:
 
 def _parsed(key: str, value: JSONValue, as_type: type[T]) -> T:
     try:
-        return TypeAdapter(as_type).validate_python(value)
+        return TypeAdapter(as_type).validate_json(json.dumps(value))
     except ValidationError as error:
         raise InvalidInput(f"State {key!r} is not a {as_type.__name__}: {error.error_count()} errors.") from error

@@ -15,7 +15,7 @@ from mcp_persist_sa.errors import InvalidInput, StoreClosed, StreamNotFound
 from mcp_persist_sa.identity import EventId, check_session_id, escape_stream_id, session_key
 from mcp_persist_sa.models import Event, Gap, NewEvent, Page, Purged, StreamInfo
 from mcp_persist_sa.opening import Opened, open_dsn, open_engine
-from mcp_persist_sa.options import Options
+from mcp_persist_sa.options import Options, warn_of_unlimited
 from mcp_persist_sa.sessions import Sessions
 from mcp_persist_sa.state import State
 from mcp_persist_sa.streams import StreamWriter, Tail, end_of
@@ -60,6 +60,9 @@ class Store:
             SchemaError: The tables are missing, too old, too new, or not ours.
             MissingExtra: A driver is not installed.
         """
+        if self._opened is not None:
+            return self
+        warn_of_unlimited(self._options)
         opening = open_dsn if isinstance(self._source, str) else open_engine
         self._opened = opened = await opening(self._source, self._options)  # type: ignore[arg-type]
         self._writer = Writer(

@@ -59,6 +59,7 @@ class StreamWriter:
         self._max_message_bytes = max_message_bytes
         self._stream_key = new_stream_key()
         self._next = 1
+        self._begun = False
         self._finished = False
 
     def append(self, message: str | None, *, final: bool = False) -> Receipt:
@@ -75,13 +76,13 @@ class StreamWriter:
         """
         if self._finished:
             raise PersistError("The stream has ended; claim it anew.")
-        place = Claim(self._stream_key, self._next)
+        place = Claim(self._stream_key, self._next, opening=not self._begun)
         self._next += 1
-        self._finished = final
         event = NewEvent(message, final)
         group = new_append(self._session_key, self._stream_id, [event], self._max_message_bytes, place)
         pending = self._writer.submit(group)
-        return Receipt(str(EventId(*place, group.nonces[0])), pending)
+        self._begun, self._finished = True, final
+        return Receipt(str(EventId(place.stream_key, place.first_sequence, group.nonces[0])), pending)
 
 
 class Tail:

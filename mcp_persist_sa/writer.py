@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from mcp_persist_sa.errors import OutcomeUnknown, Overloaded, StoreClosed, StoreUnavailable
-from mcp_persist_sa.faults import backoff
+from mcp_persist_sa.faults import Backoff
 from mcp_persist_sa.protocols import Append, EventBackend, Place
 
 logger = logging.getLogger(__name__)
@@ -113,10 +113,8 @@ class Writer:
             StoreUnavailable: They were not stored in time; with `OutcomeUnknown`, they may have been.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        try:
-            await asyncio.wait_for(self._room_for(group), timeout)
-        except asyncio.TimeoutError:
-            raise Overloaded("Too many events wait to be written. Is the database down or too slow?") from None
+        while not (self._closed or self._fits(len(group.events), sum(group.sizes))):
+            await self._change(deadline)
         pending = self.submit(group)
         try:
             await asyncio.wait({pending.place}, timeout=deadline - asyncio.get_running_loop().time())
@@ -127,10 +125,12 @@ class Writer:
             raise error(f"The events were not stored within {timeout:g} s. Is the database down?")
         return pending.place.result()
 
-    async def _room_for(self, group: Append) -> None:
-        while not (self._closed or self._fits(len(group.events), sum(group.sizes))):
-            self._room.clear()
-            await self._room.wait()
+    async def _change(self, deadline: float) -> None:
+        self._room.clear()
+        try:
+            await asyncio.wait_for(self._room.wait(), deadline - asyncio.get_running_loop().time())
+        except asyncio.TimeoutError:
+            raise Overloaded("Too many events wait to be written. Is the database down or too slow?") from None
 
     async def _drain(self) -> None:
         try:
@@ -151,7 +151,7 @@ class Writer:
         while self._queue and count < _BATCH_EVENTS and size < _BATCH_BYTES:
             group = self._queue[0].group
             name = (group.session_key, group.stream_id)
-            if group.claim is None and name in finals:
+            if name in finals:
                 break
             pending = self._queue.popleft()
             batch.append(pending)
@@ -172,7 +172,7 @@ class Writer:
         """Store a batch, however long it takes; a message that cannot be stored fails alone."""
         self._number += 1
         number, warned = self._number, False
-        async for _ in backoff(inf):
+        async for _ in Backoff(inf):
             batch = [pending for pending in batch if pending.wanted]
             if not batch:
                 return

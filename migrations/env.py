@@ -52,7 +52,7 @@ def offline() -> None:
 
 def online(connection: sa.Connection) -> None:
     """Migrate on a connection, alone."""
-    with exclusive.alone(connection):
+    with exclusive.alone(connection), migrate.failure_said():
         sqlite = connection.dialect.name == "sqlite"
         context.configure(
             connection=connection, render_as_batch=sqlite, transaction_per_migration=not sqlite, **settings

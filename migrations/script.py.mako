@@ -16,7 +16,9 @@ depends_on = ${repr(depends_on)}
 
 def upgrade() -> None:
     ${upgrades if upgrades else "pass"}
+    op.execute(f"UPDATE mcp_schema SET revision = '{revision}'")
 
 
 def downgrade() -> None:
     ${downgrades if downgrades else "pass"}
+    op.execute(f"UPDATE mcp_schema SET revision = '{down_revision}'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -38,13 +39,13 @@ VALUES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: ascii(value)[:30])
-async def test_json_of_any_shape_comes_back_as_it_was(store: Store, value: Any) -> None:
+async def test_json_of_any_shape_comes_back_as_it_was(store: Store) -> None:
     state = store.state("session")
-    assert await state.set("key", value) == 1
-    found = await state.get("key", "default")
-    assert (found, type(found)) == (value, type(value))
-    assert json.dumps(found) == json.dumps(value)
+    for number, value in enumerate(VALUES, 1):
+        assert await state.set("key", value) == number
+        found = await state.get("key", "default")
+        assert (found, type(found)) == (value, type(value))
+        assert json.dumps(found) == json.dumps(value)
 
 
 async def test_a_missing_value_is_the_default(store: Store) -> None:
@@ -96,7 +97,26 @@ async def test_values_are_deleted_and_cleared(store: Store) -> None:
 
 
 async def test_keys_are_any_text_in_the_order_of_code_points(store: Store) -> None:
-    keys = ["", " ", "a", "A", "ä", "z", "~", "漢", "🙂", "'\"\\;--", "%", "_", "a.b", "x" * 255, "\n", "\uffff", "é", "e\u0301"]
+    keys = [
+        "",
+        " ",
+        "a",
+        "A",
+        "ä",
+        "z",
+        "~",
+        "漢",
+        "🙂",
+        "'\"\\;--",
+        "%",
+        "_",
+        "a.b",
+        "x" * 255,
+        "\n",
+        "\uffff",
+        "é",
+        "e\u0301",
+    ]
     state = store.state("session")
     for number, key in enumerate(keys):
         await state.set(key, number)
@@ -105,12 +125,18 @@ async def test_keys_are_any_text_in_the_order_of_code_points(store: Store) -> No
         assert await state.get(key) == number
 
 
-@pytest.mark.parametrize("key", ["\0", "a\0b", "x" * 256, "\ud800", None, 1], ids=ascii)
-async def test_a_key_that_no_database_can_hold_is_refused(store: Store, key: Any) -> None:
+async def test_a_key_that_no_database_can_hold_is_refused(store: Store) -> None:
     state = store.state("session")
-    for call in (state.get(key), state.set(key, 1), state.delete(key), state.compare_and_set(key, 1, version=0)):
+    refused: list[Any] = ["\0", "a\0b", "x" * 256, "\ud800", None, 1]
+    for key in refused:
         with pytest.raises(InvalidInput, match="key"):
-            await call
+            await state.get(key)
+        with pytest.raises(InvalidInput, match="key"):
+            await state.set(key, 1)
+        with pytest.raises(InvalidInput, match="key"):
+            await state.delete(key)
+        with pytest.raises(InvalidInput, match="key"):
+            await state.compare_and_set(key, 1, version=0)
 
 
 async def test_state_needs_no_recorded_session(store: Store) -> None:
@@ -287,19 +313,22 @@ NOT_JSON: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(NOT_JSON)))
-async def test_what_is_not_json_is_refused_and_changes_nothing(store: Store, number: int) -> None:
+def _instead(value: Any, _: Any) -> Any:
+    return value
+
+
+async def test_what_is_not_json_is_refused_and_changes_nothing(store: Store) -> None:
     state = store.state("session")
     await state.set("key", "kept")
-    value = NOT_JSON[number]
-    for call in (
-        state.set("key", value),
-        state.set("new", value),
-        state.compare_and_set("key", value, version=1),
-        state.update("key", lambda _: value),
-    ):
+    for value in NOT_JSON:
         with pytest.raises(InvalidInput, match="not JSON"):
-            await call
+            await state.set("key", value)
+        with pytest.raises(InvalidInput, match="not JSON"):
+            await state.set("new", value)
+        with pytest.raises(InvalidInput, match="not JSON"):
+            await state.compare_and_set("key", value, version=1)
+        with pytest.raises(InvalidInput, match="not JSON"):
+            await state.update("key", partial(_instead, value))
     assert await state.entry("key") == StateEntry("kept", 1)
     assert await state.keys() == ["key"]
 

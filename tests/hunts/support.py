@@ -16,10 +16,12 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from tests.contract.support import PATIENCE, execute
+from tests.contract.support import execute
 from tests.databases import Database
 
 HUNT = int(os.environ.get("MCP_PERSIST_SA_TEST_HUNT") or 1)
+PATIENCE = 60
+"""Seconds after which a wait is given up, so that what hangs fails."""
 
 
 class Row(NamedTuple):

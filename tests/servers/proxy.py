@@ -243,7 +243,7 @@ class FaultProxy:
         task = asyncio.ensure_future(self._serve(connection))
         self._links[task] = None
         self.accepted += 1
-        task.add_done_callback(self._forget)
+        task.add_done_callback(lambda task: self._forget(task, connection))
         self._announce()
 
     async def _serve(self, connection: socket.socket) -> None:
@@ -257,6 +257,8 @@ class FaultProxy:
         link = self._links[task] = _Link(self, reader, writer)
         await link.run()
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        del self._links[task]
+    def _forget(self, task: asyncio.Task[None], connection: socket.socket) -> None:
+        if self._links.pop(task) is None:
+            # Cancelled before its first step, so that nobody else closes it.
+            connection.close()
         self._announce()

@@ -35,7 +35,14 @@ class At(NamedTuple):
 
 
 class Base(RuleBasedStateMachine):
-    """The stores of an example, each beside the model of its namespace."""
+    """The stores of an example, each beside the model of its namespace.
+
+    Attributes:
+        span: When the last operation was.
+    """
+
+    span: Span
+    rules_kept: Rules
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -87,17 +94,18 @@ class Base(RuleBasedStateMachine):
         return self.places[where % len(self.places)]
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.world.run(work)
+        before = self.clock()
+        try:
+            return self.world.run(work)
+        finally:
+            self.span = Span(before, self.clock())
 
     def attempt(self, work: Coroutine[Any, Any, T]) -> T | PersistError:
         """The answer, or the error; an error that is none of the package's is a failure."""
-        before = self.clock()
         try:
             return self.run(work)
         except PersistError as error:
             return error
-        finally:
-            self.span = Span(before, self.clock())
 
     def refused(self, work: Coroutine[Any, Any, Any], *kinds: type[PersistError]) -> None:
         outcome = self.attempt(work)

@@ -28,7 +28,7 @@ def check_page(page: Page, stream: Stream, expected: Sequence[Known | Gap], rule
     assert page.more or whole, "The page says that there is no more."
     assert page.events or not expected, "The page is empty, and something follows."
     assert len(page.events) <= rules.page_events
-    sizes = [len((event.message or "").encode()) for event in page.events]
+    sizes = [len(event.message.encode()) for event in page.events if event.message]
     assert len(sizes) <= 1 or sum(sizes) <= rules.page_bytes, sizes
     assert page.event_id == (page.events[-1].event_id if page.events else None)
     assert page.finished is (whole and stream.finished)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import MultipleResults, multiple, rule
@@ -10,7 +11,7 @@ from hypothesis.stateful import MultipleResults, multiple, rule
 from mcp_persist_sa import InvalidInput, NewEvent, PersistError, Receipt, StreamClaimed, TooLarge
 from tests.stateful import strategies as given
 from tests.stateful.base import WHERE, Base
-from tests.stateful.history import parts
+from tests.stateful.history import Span, parts
 from tests.stateful.roles import Writer
 from tests.stateful.strategies import Message
 from tests.stateful.writing import events_of
@@ -18,6 +19,8 @@ from tests.stateful.writing import events_of
 
 class Claiming(Base):
     """Writers of streams of their own."""
+
+    handed_over: Span
 
     @rule(target=given.WRITERS, where=WHERE, session=given.SESSIONS, stream=given.STREAMS)
     def claim(self, where: int, session: str, stream: str) -> Writer:
@@ -45,16 +48,18 @@ class Claiming(Base):
     def _write(self, writer: Writer, events: list[NewEvent]) -> list[str]:
         if writer.finished:
             self.refused(self._hand_over(writer, events), PersistError)
-            return []
+            return [given.NO_ID] * len(events)
         may_write = self._may_write(writer)
-        receipts = self.attempt(self._hand_over(writer, events))
-        assert isinstance(receipts, list)
+        receipts: Any = self.attempt(self._hand_over(writer, events))
+        assert isinstance(receipts, list), receipts
+        self.handed_over = self.span
         writer.finished = events[-1].final
         ids = [receipt.event_id for receipt in receipts]
         self.new_ids(ids)
         self._check_places(writer, ids)
         if may_write:
-            self._note(writer, receipts, events)
+            self._note_claimed(writer, receipts, events)
+            self.observe_limits(self.at(writer.where), writer.session_id)
         else:
             for receipt in receipts:
                 self.refused(receipt.durable(), StreamClaimed)
@@ -69,9 +74,10 @@ class Claiming(Base):
         writer.refused = writer.refused or not free
         return not writer.refused
 
-    async def _hand_over(self, writer: Writer, events: list[NewEvent]) -> list[Receipt]:
+    async def _hand_over(self, writer: Writer, events: list[NewEvent], *, wait: bool = True) -> list[Receipt]:
         receipts = [writer.claim.append(event.message, final=event.final) for event in events]
-        await asyncio.gather(*(receipt.durable() for receipt in receipts), return_exceptions=True)
+        if wait:
+            await asyncio.gather(*(receipt.durable() for receipt in receipts), return_exceptions=True)
         return receipts
 
     def _check_places(self, writer: Writer, ids: list[str]) -> None:
@@ -81,7 +87,7 @@ class Claiming(Base):
         assert [parts(event_id)[1] for event_id in ids] == [*range(first, first + len(ids))]
         writer.given, writer.skipped = first + len(ids) - 1, 0
 
-    def _note(self, writer: Writer, receipts: list[Receipt], events: list[NewEvent]) -> None:
+    def _note_claimed(self, writer: Writer, receipts: list[Receipt], events: list[NewEvent]) -> None:
         place, ids = self.at(writer.where), [receipt.event_id for receipt in receipts]
         for receipt in receipts:
             assert self.attempt(receipt.durable()) == receipt.event_id
@@ -89,7 +95,6 @@ class Claiming(Base):
         holding = place.space[writer.session_id]
         holding.appended(writer.stream_id, ids, events, self.handed_over, claimed=True)
         writer.stream = next(stream for stream in holding.streams if stream.key == parts(ids[0])[0])
-        self.observe_limits(place, writer.session_id)
 
     @rule(writer=given.WRITERS, bad=given.BAD_MESSAGES, final=st.booleans())
     def write_what_cannot_be_stored(self, writer: Writer, bad: Message, final: bool) -> None:
@@ -108,12 +113,52 @@ class Claiming(Base):
     def hand_on(self, writer: Writer, messages: list[Message], how: str) -> MultipleResults[str]:
         """End a stream, and begin the next of that name, without waiting in between."""
         if writer.finished or not self._may_write(writer):
-            return multiple()
-        place, events = self.at(writer.where), events_of(messages, False)
-        last = NewEvent("null", final=True)
+            return multiple(given.NO_ID, *[given.NO_ID for _ in messages])
+        place = self.at(writer.where)
         heir = Writer(
             place.store.claim(writer.session_id, writer.stream_id), writer.where, writer.session_id, writer.stream_id
         )
+        last, events = [NewEvent("null", final=True)], events_of(messages, False)
         if how == "claim":
-            pass
-        return multiple()
+            seen = self._hand_on_to(writer, last, heir, events)
+        else:
+            seen = self._hand_on_to_all(writer, last, events)
+        self.observe_limits(place, writer.session_id)
+        return multiple(*seen)
+
+    def _hand_on_to(self, writer: Writer, last: list[NewEvent], heir: Writer, events: list[NewEvent]) -> list[str]:
+        async def work() -> list[Receipt]:
+            # None of these calls waits, so the events are handed over in this order.
+            return [*await self._hand_over(writer, last, wait=False), *await self._hand_over(heir, events)]
+
+        receipts: Any = self.attempt(work())
+        first = self._end(writer, receipts[:1], last)
+        ids = [receipt.event_id for receipt in receipts[1:]]
+        self.new_ids(ids)
+        self._check_places(heir, ids)
+        self._note_claimed(heir, receipts[1:], events)
+        return [*first, *ids]
+
+    def _hand_on_to_all(self, writer: Writer, last: list[NewEvent], events: list[NewEvent]) -> list[str]:
+        place = self.at(writer.where)
+
+        async def work() -> tuple[list[Receipt], list[str]]:
+            receipts = await self._hand_over(writer, last, wait=False)
+            return receipts, await place.store.append_many(writer.session_id, writer.stream_id, events)
+
+        outcome: Any = self.attempt(work())
+        assert isinstance(outcome, tuple), outcome
+        receipts, ids = outcome
+        first = self._end(writer, receipts, last)
+        self.new_ids(ids)
+        place.space[writer.session_id].appended(writer.stream_id, ids, events, self.handed_over)
+        return [*first, *ids]
+
+    def _end(self, writer: Writer, receipts: list[Receipt], last: list[NewEvent]) -> list[str]:
+        writer.finished = True
+        self.handed_over = self.span
+        ids = [receipt.event_id for receipt in receipts]
+        self.new_ids(ids)
+        self._check_places(writer, ids)
+        self._note_claimed(writer, receipts, last)
+        return ids

@@ -185,13 +185,13 @@ class Holding:
 
     def wipe(self) -> tuple[Purged, Purged]:
         """Remove everything, and give the least and the most that the store may say it was."""
-        self.settle_state()
-        rows = len(self.values.values) + (_MANY if self.limbo else 0)
+        aged = self.settle_state()
+        values = len(self.values.keys())
         events = sum(len(stream.kept) for stream in self.streams)
         least = sum(len(stream.visible(self.oldest)) for stream in self.streams) if self.rules.limited else events
         there = self.record is not None
-        low = Purged(int(there and not self.over), len(self.streams), least, len(self.values.keys()))
-        high = Purged(int(there), len(self.streams), events, rows)
+        low = Purged(int(there and not self.over), len(self.streams), least, 0 if self.limbo else values)
+        high = Purged(int(there), len(self.streams), events, _MANY if self.limbo else values + aged)
         self.record, self.values, self.limbo = None, Values(), False
         self.drop_streams()
         return low, high

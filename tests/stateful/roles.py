@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from mcp_persist_sa import Event, Gap, PersistError, StreamWriter
-from tests.stateful.history import Stream
+from tests.stateful.history import Stream, canonical
 from tests.stateful.model import Holding
 
 
@@ -46,14 +46,16 @@ class Reader:
     Attributes:
         where: At which store.
         session_id: In which session.
-        stream: Which stream.
+        stream_id: Which stream.
+        stream: The same, once it has read of it.
         last: The event id from which it goes on.
     """
 
     where: int
     session_id: str
-    stream: Stream
-    last: str
+    stream_id: str
+    stream: Stream | None = None
+    last: str | None = None
 
 
 @dataclass(eq=False)
@@ -67,6 +69,7 @@ class Follower:
         position: The number up to which everything was expected already.
         items: What it got.
         taken: How many of these were compared already.
+        error: Why it ended, if not in peace.
     """
 
     holding: Holding
@@ -77,7 +80,21 @@ class Follower:
     taken: int = 0
     error: PersistError | None = None
 
-    def start(self, tail: AsyncGenerator[Event | Gap, None]) -> None:
+    def __post_init__(self) -> None:
+        self.stream_id = None if self.stream_id is None else canonical(self.stream_id)
+        self._record = self.holding.record
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether the session was removed meanwhile: that it was closed before, a tail may have seen or not."""
+        before, now = self._record, self.holding.record
+        return before is not None and (now is None or now.created_at != before.created_at)
+
+    @property
+    def events(self) -> list[Event]:
+        return [item for item in self.items if isinstance(item, Event)]
+
+    async def start(self, tail: AsyncGenerator[Event | Gap, None]) -> None:
         self._more = asyncio.Event()
         self.task = asyncio.ensure_future(self._collect(tail))
 
@@ -97,6 +114,10 @@ class Follower:
         while len(self.items) < count and not self.task.done():
             self._more.clear()
             await self._more.wait()
+
+    async def end(self) -> None:
+        """Wait until it has ended by itself."""
+        await asyncio.wait({self.task})
 
     async def stop(self) -> None:
         self.task.cancel()

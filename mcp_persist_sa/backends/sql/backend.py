@@ -14,7 +14,7 @@ from mcp_persist_sa.backends.sql.arrivals import Gate
 from mcp_persist_sa.backends.sql.purge import Purge
 from mcp_persist_sa.backends.sql.retention import Cut
 from mcp_persist_sa.database import Database, Failure, once, read, write
-from mcp_persist_sa.errors import SessionExists
+from mcp_persist_sa.errors import OutcomeUnknown, SessionExists, SessionLimitReached
 from mcp_persist_sa.identity import EventId, new_stream_key
 from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import Options
@@ -118,15 +118,23 @@ class SQLBackend:
     ) -> Session:
         limit = self._options.max_sessions
         row = {**values, "session_key": session_key, "session_id": session_id, "namespace": self._options.namespace}
-        try:
+
+        async def create() -> Session:
             return await self._write(
                 lambda c: sessions.create(c, row, limit, self._common()), atomic=limit is not None, repeatable=fresh
             )
-        except SessionExists:
-            found = await self.session(session_key) if fresh else None
-            if found is None:
+
+        try:
+            return await create()
+        except (SessionExists, SessionLimitReached) as error:
+            found = await self.session(session_key)
+            if fresh and found is not None:
+                return found
+            if found is not None or isinstance(error, SessionLimitReached):
                 raise
-            return found
+        # What an expired session left behind is not for the next one of its id.
+        await self._purge.session(session_key, if_expired=True)
+        return await create()
 
     async def session(self, session_key: str) -> Session | None:
         return await self._read(lambda c: sessions.get(c, session_key, self._common()))
@@ -157,7 +165,17 @@ class SQLBackend:
 
     async def put_state(self, session_key: str, key: str, value: JSONValue, version: int | None) -> int | None:
         row = state.new_row(self._options.namespace, session_key, key, value, new_stream_key())
-        return await self._write(lambda c: state.put(c, row, version, self._common()))
+        sent = 0
+
+        def put(connection: sa.Connection) -> int | None:
+            nonlocal sent
+            sent += 1
+            return state.put(connection, row, version, self._common())
+
+        written = await self._write(put)
+        if written is None and sent > 1:
+            raise OutcomeUnknown("The reply was lost, and others have written since: the value was set before, or not.")
+        return written
 
     async def delete_state(self, session_key: str, key: str) -> bool:
         return await self._write(lambda c: state.delete(c, session_key, key, self._common()))

@@ -52,10 +52,13 @@ class ClaimedAppends:
         """Store groups of events; those of a stream that is not theirs are refused."""
         rows = _claim_rows(groups)
         values = common | _CLAIMS.values(self._dialect, rows)
-        arrivals = [row for group in groups for row in arrivals_at(group, *_claim(group))]
+        arrivals = [row for group in groups for row in arrivals_at(group, *_claim(group)[:2])]
         if self._dialect == "postgresql":
-            found = connection.execute(self._at_once, values | ARRIVALS.values(self._dialect, arrivals))
-            known = set(found.scalars())
+            values |= ARRIVALS.values(self._dialect, arrivals)
+            known = set(connection.execute(self._at_once, values).scalars())
+            if len(known) < len(rows):
+                # An earlier sending, on whose end the statement had to wait, is seen by the next one only.
+                known |= set(connection.execute(self._at_once, values).scalars())
         else:
             known = self._in_steps(connection, rows, values, arrivals)
         return {id(group): _place(group, known) for group in groups}
@@ -128,15 +131,15 @@ def _claim_rows(groups: Sequence[Append]) -> list[list[Any]]:
     """One row a stream: whether it begins and ends in this batch."""
     rows: dict[str, list[Any]] = {}
     for group in groups:
-        key, first = _claim(group)
-        row = rows.setdefault(key, [group.session_key, group.stream_id, key, first == 1, False, 0])
+        key, first, opening = _claim(group)
+        row = rows.setdefault(key, [group.session_key, group.stream_id, key, opening, False, 0])
         row[4] = group.events[-1].final
         row[5] = first + len(group.events) - 1
     return list(rows.values())
 
 
 def _place(group: Append, known: set[str]) -> Place | Exception:
-    key, first = _claim(group)
+    key, first, _ = _claim(group)
     if key in known:
         return Place(key, first)
     return StreamClaimed(

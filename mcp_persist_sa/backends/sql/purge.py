@@ -48,6 +48,7 @@ class Purge:
         removed = removed.plus(Purged(events=await self._expired_events() + await self._over_limits()))
         streams = await self._in_chunks(retention.remove_empty_streams) if self._event_ttl is not None else 0
         state = await self._in_chunks(retention.remove_old_state)
+        await self._in_chunks(retention.remove_deleted_state)
         await self._write(lambda c: retention.remove_old_writers(c, self._values()), atomic=False)
         return removed.plus(Purged(streams=streams, state=state))
 
@@ -122,7 +123,7 @@ class Purge:
 
     async def session(self, session_key: str, *, if_expired: bool = False) -> Purged:
         """Remove a session and all that belongs to it, its events in chunks before."""
-        events = await self._events_of(session_key)
+        events = await self._events_of(session_key, if_expired=if_expired)
         work = partial(retention.remove_session, session_key=session_key, if_expired=if_expired, common=self._common())
         return (await self._write(work)).plus(Purged(events=events))
 
@@ -132,10 +133,13 @@ class Purge:
         streams = await self._write(lambda c: retention.remove_streams(c, session_key))
         return streams.plus(Purged(events=events))
 
-    async def _events_of(self, session_key: str) -> int:
+    async def _events_of(self, session_key: str, *, if_expired: bool = False) -> int:
         total = 0
+        remove = partial(
+            retention.remove_some_events, session_key=session_key, if_expired=if_expired, common=self._common()
+        )
         while True:
-            removed = await self._write(lambda c: retention.remove_some_events(c, session_key), atomic=False)
+            removed = await self._write(remove, atomic=False)
             total += removed
             if removed < CHUNK:
                 return total

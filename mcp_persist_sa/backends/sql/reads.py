@@ -120,6 +120,11 @@ def read_page(
     rows = connection.execute(PAGE, values).all()
     header = _checked(rows)
     position = _start(header, after)
+    while after.sequence == 0 and rows[-1].next is not None and rows[-1].expired:
+        # A page of events that have expired and were not removed yet.
+        position = rows[-1].sequence
+        rows = connection.execute(PAGE, {**values, "place": position}).all()
+        header = _checked(rows)
     rows = [row for row in rows if row.sequence is not None]
     fresh = [row for row in rows if not row.expired]
     if len(fresh) < len(rows):
@@ -127,7 +132,7 @@ def read_page(
             raise history_lost()
         position = max(row.sequence for row in rows if row.expired)
     page = _page(after.stream_key, position, fresh, more=bool(rows) and rows[-1].next is not None)
-    return page._replace(finished=page.finished or (not rows and header.finished), closed=header.session_closed)
+    return page._replace(finished=page.finished or (not fresh and header.finished), closed=header.session_closed)
 
 
 def _checked(rows: Sequence[Any]) -> Any:

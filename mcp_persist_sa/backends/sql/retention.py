@@ -208,6 +208,7 @@ _EXPIRED_SESSIONS = (
     .order_by(sessions.c.expires_at)
     .limit(_LIMIT)
 )
+_is_expired = sa.exists().where(sessions.c.session_key == _KEY, sessions.c.expires_at <= now())
 _some_events = sa.select(events.c.stream_key, events.c.sequence).where(events.c.session_key == _KEY).limit(_LIMIT)
 _SOME_EVENTS = sa.delete(events).where(
     events.c.session_key == _KEY, sa.tuple_(events.c.stream_key, events.c.sequence).in_(_some_events)
@@ -219,9 +220,12 @@ def expired_sessions(connection: sa.Connection, common: Mapping[str, Any]) -> li
     return list(connection.execute(_EXPIRED_SESSIONS, {**common, "limit": CHUNK // 10}).scalars())
 
 
-def remove_some_events(connection: sa.Connection, session_key: str) -> int:
+def remove_some_events(
+    connection: sa.Connection, session_key: str, *, if_expired: bool, common: Mapping[str, Any]
+) -> int:
     """Remove a chunk of a session's events, and say how many."""
-    return connection.execute(_SOME_EVENTS, {"for_session": session_key, "limit": CHUNK}).rowcount
+    statement = _SOME_EVENTS.where(_is_expired) if if_expired else _SOME_EVENTS
+    return connection.execute(statement, {**common, "for_session": session_key, "limit": CHUNK}).rowcount
 
 
 def remove_streams(connection: sa.Connection, session_key: str) -> Purged:
@@ -241,12 +245,15 @@ def remove_session(
     gone = connection.execute(which, common).rowcount
     if if_expired and not gone:
         return Purged()
-    state = connection.execute(sa.delete(session_state).where(session_state.c.session_key == session_key)).rowcount
+    values = sa.delete(session_state).where(session_state.c.session_key == session_key)
+    state = connection.execute(values.where(~_deleted)).rowcount
+    connection.execute(values)
     return Purged(sessions=gone, state=state).plus(remove_streams(connection, session_key))
 
 
 # What is left
 
+_deleted = session_state.c.value.is_(sa.null())
 _no_session = ~sa.exists(sa.select(sessions.c.session_key).where(sessions.c.session_key == streams.c.session_key))
 _no_events = ~sa.exists(
     sa.select(events.c.sequence).where(
@@ -266,15 +273,18 @@ _some_empty = (
 )
 _EMPTY_STREAMS = sa.delete(streams).where(sa.tuple_(streams.c.session_key, streams.c.stream_key).in_(_some_empty))
 
-_forgotten = sa.and_(session_state.c.value.is_(sa.null()), session_state.c.updated_at <= before(now(), "forget_after"))
-_some_state = (
-    sa.select(session_state.c.session_key, session_state.c.key)
-    .where(session_state.c.namespace == _NAMESPACE, sa.or_(state_expired, _forgotten))
-    .limit(_LIMIT)
-)
-_OLD_STATE = sa.delete(session_state).where(
-    sa.tuple_(session_state.c.session_key, session_state.c.key).in_(_some_state)
-)
+
+def _state_removal(*where: Any) -> Any:
+    some = (
+        sa.select(session_state.c.session_key, session_state.c.key)
+        .where(session_state.c.namespace == _NAMESPACE, *where)
+        .limit(_LIMIT)
+    )
+    return sa.delete(session_state).where(sa.tuple_(session_state.c.session_key, session_state.c.key).in_(some))
+
+
+_OLD_STATE = _state_removal(state_expired, ~_deleted)
+_DELETED_STATE = _state_removal(_deleted, session_state.c.updated_at <= before(now(), "forget_after"))
 _OLD_WRITERS = sa.delete(writers).where(writers.c.updated_at <= before(now(), "forget_after"))
 
 
@@ -286,6 +296,11 @@ def remove_empty_streams(connection: sa.Connection, common: Mapping[str, Any]) -
 def remove_old_state(connection: sa.Connection, common: Mapping[str, Any]) -> int:
     """Remove some state that is not served any more."""
     return connection.execute(_OLD_STATE, {**common, "limit": CHUNK}).rowcount
+
+
+def remove_deleted_state(connection: sa.Connection, common: Mapping[str, Any]) -> int:
+    """Forget the versions of some values that were deleted long ago."""
+    return connection.execute(_DELETED_STATE, {**common, "limit": CHUNK}).rowcount
 
 
 def remove_old_writers(connection: sa.Connection, common: Mapping[str, Any]) -> int:

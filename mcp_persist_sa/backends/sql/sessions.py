@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +20,6 @@ _KEY = sa.bindparam("for_session", type_=sa.Text())
 _NAMESPACE = sa.bindparam("in_namespace", type_=sa.Text())
 _alive = sa.or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > now())
 _open = sa.and_(_alive, sessions.c.closed_at.is_(None))
-_GIVEN = ("owner", "tenant", "protocol_version", "client_info", "handshake", "metadata")
 
 _GET = sa.select(sessions).where(sessions.c.session_key == _KEY, _alive)
 
@@ -43,14 +43,8 @@ def create(
         if count >= max_sessions:
             raise SessionLimitReached(f"There are {count} open sessions already. Close some, or raise max_sessions.")
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    fresh = insert(sessions).values(**values, **_USED, created_at=now())
-    replaced = fresh.on_conflict_do_update(
-        index_elements=[sessions.c.session_key],
-        set_={name: fresh.excluded[name] for name in (*_GIVEN, "created_at", "last_seen_at", "expires_at")}
-        | {"closed_at": None},
-        where=sessions.c.expires_at <= now(),
-    )
-    row = connection.execute(replaced.returning(*sessions.c), common).first()
+    fresh = insert(sessions).values(**values, **_USED, created_at=now()).on_conflict_do_nothing()
+    row = connection.execute(fresh.returning(*sessions.c), common).first()
     if row is None:
         raise SessionExists("There is a session with this id already. Use `get`, or another id.")
     return session_of(row)
@@ -126,11 +120,14 @@ def listing(
 
 
 def _place(page: str) -> tuple[datetime, str]:
-    moment, _, key = page.partition(" ")
+    text, _, key = page.partition(" ")
     try:
-        return datetime.fromisoformat(moment), key
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidInput("This is not the `next` of a page of sessions.") from None
+        moment = datetime.min
+    if moment.tzinfo is None or not re.fullmatch(r"[\w-]{20}", key, re.ASCII):
+        raise InvalidInput("This is not the `next` of a page of sessions.")
+    return moment, key
 
 
 def session_of(row: Any) -> Session:

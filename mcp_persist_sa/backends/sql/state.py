@@ -52,7 +52,7 @@ def put(
             .values(value=row["value"], written_by=row["written_by"], version=version + 1, updated_at=now())
         )
     else:
-        statement = _upsert(connection.dialect.name, row, where=None if version is None else _vacant)
+        statement = _upsert(connection.dialect.name, row, where=sa.true() if version is None else _vacant)
     found = connection.execute(statement.returning(session_state.c.version), values).scalar()
     if found is not None:
         return found
@@ -60,7 +60,7 @@ def put(
     return last.version if last is not None and last.written_by == row["written_by"] else None
 
 
-def _upsert(dialect: str, row: Mapping[str, Any], where: sa.ColumnElement[bool] | None) -> Any:
+def _upsert(dialect: str, row: Mapping[str, Any], where: sa.ColumnElement[bool]) -> Any:
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     fresh = insert(session_state).values(**row, version=1, updated_at=now())
     return fresh.on_conflict_do_update(
@@ -71,7 +71,7 @@ def _upsert(dialect: str, row: Mapping[str, Any], where: sa.ColumnElement[bool] 
             "updated_at": fresh.excluded.updated_at,
             "version": session_state.c.version + 1,
         },
-        where=where,
+        where=sa.and_(where, session_state.c.written_by != fresh.excluded.written_by),
     )
 
 

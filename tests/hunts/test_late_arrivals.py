@@ -1,0 +1,164 @@
+"""A request that the network holds back, and that arrives when the store has sent it again already."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from mcp_persist_sa import NewEvent, Store
+from tests.contract.support import execute
+from tests.hunts.conftest import Proxied
+from tests.hunts.support import PATIENCE, Pools, check_nothing_left, check_once, check_streams, eventually, stored_rows
+from tests.servers import FaultProxy
+
+Write = Callable[[Store], Awaitable[dict[str, str]]]
+"""Appends, and gives messages by event id."""
+
+
+async def _one(store: Store) -> dict[str, str]:
+    return {await store.append("session", "shared", "held"): "held"}
+
+
+async def _many_at_once(store: Store) -> dict[str, str]:
+    texts = [f"held {n}" for n in range(20)]
+    ids = await asyncio.gather(*(store.append("session", f"shared-{n % 3}", text) for n, text in enumerate(texts)))
+    return dict(zip(ids, texts, strict=True))
+
+
+async def _with_an_end(store: Store) -> dict[str, str]:
+    texts = [f"held {n}" for n in range(3)]
+    ids = await store.append_many("session", "shared", [NewEvent(text, text is texts[-1]) for text in texts])
+    return dict(zip(ids, texts, strict=True))
+
+
+async def _claimed(store: Store) -> dict[str, str]:
+    writer = store.claim("session", "own")
+    texts = [f"held {n}" for n in range(3)]
+    receipts = [writer.append(text, final=text is texts[-1]) for text in texts]
+    return {await receipt.durable(): text for receipt, text in zip(receipts, texts, strict=True)}
+
+
+async def _mixed(store: Store) -> dict[str, str]:
+    claimed, shared = await asyncio.gather(_claimed(store), _one(store))
+    return claimed | shared
+
+
+WRITES = pytest.mark.parametrize("write", [_one, _many_at_once, _with_an_end, _claimed, _mixed])
+
+
+async def _backends(proxied: Proxied) -> int:
+    """The server processes of the stores, which come and go with their connections."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    return (await execute(proxied.direct, query))[0][0]
+
+
+@WRITES
+async def test_a_request_that_arrives_when_it_was_sent_again_is_done_once(
+    proxied: Proxied, pools: Pools, write: Write
+) -> None:
+    store = await proxied.database.open(pool_size=1, connect_args={"command_timeout": 0.3})
+    await store.append("session", "shared", "before")
+    proxied.proxy.black_hole()
+    writing = asyncio.ensure_future(write(store))
+    await proxied.proxy.wait_until(lambda proxy: proxy.held > 0)
+    # The same address leads around the black hole from now on.
+    proxied.proxy.refuse()
+    async with FaultProxy(proxied.proxy.server_host, proxied.proxy.server_port) as detour:
+        detour.refuse()
+        detour.port = proxied.proxy.port
+        detour.pass_through()
+        acknowledged = await asyncio.wait_for(writing, PATIENCE)
+        acknowledged[await store.append("session", "shared", "after")] = "after"
+        rows = await stored_rows(proxied.direct)
+        detour.refuse()
+        proxied.proxy.pass_through()
+        await proxied.proxy.wait_until(lambda proxy: proxy.connections == 0)
+        # The server does what has arrived before it notices that nobody is there.
+        await eventually("the old server process has ended", lambda: _only(proxied, 1))
+        assert await stored_rows(proxied.direct) == rows
+        check_streams(rows)
+        check_once(rows, acknowledged)
+        assert len(rows) == len(acknowledged) + 1
+        await check_nothing_left(proxied.direct, pools)
+        await proxied.database.close()
+
+
+async def _only(proxied: Proxied, count: int) -> bool:
+    return await _backends(proxied) == count
+
+
+@asynccontextmanager
+async def _locked(proxied: Proxied, statement: str) -> AsyncIterator[Any]:
+    """Hold a lock on which the store's statement has to wait in the server."""
+    connection: Any = await asyncpg.connect(proxied.direct.dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(statement)
+            yield connection
+    finally:
+        await connection.close()
+
+
+HOLD_COMMITS = """
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON mcp_events DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION hold();
+"""
+LOCKS = {
+    "a stream": "SELECT FROM mcp_streams FOR UPDATE",
+    "the events": "LOCK TABLE mcp_events IN SHARE MODE",
+    "the writers": "LOCK TABLE mcp_writers IN SHARE MODE",
+    "the commit": "SELECT pg_advisory_xact_lock(42)",
+}
+BLOCKED = [
+    *(("a stream", write) for write in (_one, _mixed)),
+    *(("the events", write) for write in (_many_at_once, _claimed)),
+    ("the writers", _with_an_end),
+    *(("the commit", write) for write in (_one, _many_at_once, _with_an_end, _claimed, _mixed)),
+]
+
+
+@pytest.mark.parametrize(("lock", "write"), BLOCKED)
+async def test_a_request_that_is_still_under_way_when_it_is_sent_again_is_done_once(
+    proxied: Proxied, pools: Pools, write: Write, lock: str
+) -> None:
+    """The connection breaks, the server goes on with what it was sent, and the next request meets it there."""
+    store = await proxied.database.open()
+    await store.append("session", "shared", "before")
+    if lock == "the commit":
+        await _hold_commits(proxied)
+    async with _locked(proxied, LOCKS[lock]):
+        writing = asyncio.ensure_future(write(store))
+        await eventually("the first request waits", lambda: _this_many_wait(proxied, 1))
+        proxied.proxy.cut()
+        await eventually("the second waits too", lambda: _this_many_wait(proxied, 2))
+    acknowledged = await asyncio.wait_for(writing, PATIENCE)
+    acknowledged[await store.append("session", "shared", "after")] = "after"
+    await eventually("the first request was done", lambda: _this_many_wait(proxied, 0))
+    rows = await stored_rows(proxied.direct)
+    check_streams(rows)
+    check_once(rows, acknowledged)
+    assert len(rows) == len(acknowledged) + 1
+    await check_nothing_left(proxied.direct, pools)
+
+
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+async def _this_many_wait(proxied: Proxied, count: int) -> bool:
+    return (await execute(proxied.direct, _WAITING))[0][0] == count
+
+
+async def _hold_commits(proxied: Proxied) -> None:
+    """Let every transaction that inserts events wait for a lock when it is about to commit."""
+    connection: Any = await asyncpg.connect(proxied.direct.dsn)
+    try:
+        await connection.execute(HOLD_COMMITS)
+    finally:
+        await connection.close()

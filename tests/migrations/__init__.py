@@ -1,0 +1,1 @@
+"""Migrations: every way up, down and alongside a host application, on both dialects."""
