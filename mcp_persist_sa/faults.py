@@ -16,6 +16,7 @@ from mcp_persist_sa.errors import (
     OutcomeUnknown,
     PersistError,
     SchemaError,
+    SchemaForeign,
     StoreUnavailable,
 )
 
@@ -37,6 +38,7 @@ _DENIED_STATES = {"28000", "28P01", "42501", "3D000"}
 _SCHEMA_STATES = {"42P01", "42703", "3F000"}
 _UNKNOWN_SETTING = "42704"
 _SQLITE_UNDONE = ("locked", "busy", "disk is full", "disk I/O error", "unable to open")
+_SQLITE_FOREIGN = "file is not a database"
 _SQLITE_DENIED = ("readonly", "not authorized")
 _SQLITE_SCHEMA = ("no such table", "no such column", "has no column")
 
@@ -116,6 +118,8 @@ def connect_error(error: BaseException) -> PersistError:
     fault = fault_of(error)
     if isinstance(_root(error), ValueError | TypeError) or getattr(_root(error), "sqlstate", "") == _UNKNOWN_SETTING:
         return InvalidDSN(f"The driver does not accept the DSN or its arguments: {describe(error)}.")
+    if describe(error) == _SQLITE_FOREIGN:
+        return SchemaForeign(f"The {_SQLITE_FOREIGN}. Name another file.")
     return persist_error(error, Fault.UNDONE if fault is Fault.LOST else fault)
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mcp_persist_sa.backends.sql import SQLBackend
@@ -124,7 +123,7 @@ async def _probe(dsn: DSN, options: Options) -> bool:
             driver = (await connection.get_raw_connection()).driver_connection
             greeted = driver.get_server_pid() if driver is not None else None
             served = await connection.scalar(sa.select(sa.func.pg_backend_pid()))
-    except (SQLAlchemyError, OSError, asyncio.TimeoutError, ValueError, TypeError) as error:
+    except Exception as error:
         raise _unreachable(error, options) from error
     finally:
         await engine.dispose()

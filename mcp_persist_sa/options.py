@@ -101,7 +101,7 @@ class Options:
         for name in _POSITIVE:
             _check_number(name, getattr(self, name))
         for name in _FLAGS:
-            if not isinstance(getattr(self, name), bool | None):
+            if not isinstance(getattr(self, name), bool if name == "background" else bool | None):
                 raise InvalidOption(f"The option {name} is True or False, not {getattr(self, name)!r}.")
         if self.synchronous not in ("FULL", "NORMAL"):
             raise InvalidOption(f"The option synchronous is 'FULL' or 'NORMAL', not {self.synchronous!r}.")

@@ -57,7 +57,7 @@ class Sessions:
             SessionLimitReached: There are `max_sessions` open ones.
             InvalidInput: A value cannot be stored.
         """
-        given = {
+        given: dict[str, Any] = {
             "owner": owner,
             "tenant": tenant,
             "protocol_version": protocol_version,
@@ -76,7 +76,7 @@ class Sessions:
         if "metadata" in values:
             if not isinstance(values["metadata"], Mapping):
                 raise InvalidInput("The metadata of a session is a mapping with str keys.")
-            values["metadata"] = dict(values["metadata"])
+            values["metadata"] = {**values["metadata"]}
         for name in ("client_info", "handshake", "metadata"):
             if name in values:
                 json_value(name, values[name], self._options.max_state_bytes)

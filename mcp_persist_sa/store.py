@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -75,12 +76,18 @@ class Store:
         return self
 
     async def close(self) -> None:
-        """Write what is queued, and disconnect."""
+        """Write what is queued, and disconnect. Whoever cancels this only stops to wait for it."""
         if self._opened is None:
             return
         opened, self._opened = self._opened, None
-        await self._writer.close(self._options.timeout)
-        await opened.backend.close()
+        self._closing = asyncio.ensure_future(self._close(opened))
+        await asyncio.shield(self._closing)
+
+    async def _close(self, opened: Opened) -> None:
+        try:
+            await self._writer.close(self._options.timeout)
+        finally:
+            await opened.backend.close()
 
     async def __aenter__(self) -> Store:
         return await self.open()

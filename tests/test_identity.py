@@ -40,7 +40,14 @@ def test_no_other_text_is_an_event_id(text: str) -> None:
 
 def test_what_only_looks_like_an_event_id_is_none() -> None:
     key, nonce = "a" * 16, "b" * 8
-    for text in (f"{key}.0.{nonce}", f"{key}.01.{nonce}", f"{key}.1.{nonce}\n", f"{key}.١.{nonce}", f"{key}.1.", "1"):
+    for text in (
+        f"{key}.0.{nonce}",
+        f"{key}.01.{nonce}",
+        f"{key}.1.{nonce}\n",
+        f"{key}.\u0661.{nonce}",
+        f"{key}.1.",
+        "1",
+    ):
         with pytest.raises(UnknownEvent):
             EventId.parse(text)
 

@@ -115,7 +115,7 @@ async def test_a_malformed_id_is_unknown(store: Store) -> None:
         f"{key}.-2.{nonce}",
         f"{key}.2.0.{nonce}",
         f"{key}.2e0.{nonce}",
-        f"{key}.٢.{nonce}",
+        f"{key}.\u0662.{nonce}",
         f"{key}.2.{nonce}\n",
         f" {key}.2.{nonce}",
         f"{key}.2.{nonce}x",

@@ -50,6 +50,7 @@ READS: dict[str, Operation] = {
     "sessions.list": lambda store, _: store.sessions.list(),
     "sessions.all": _first_session,
     "sessions.count": lambda store, _: store.sessions.count(),
+    "sessions.delete_owner of none": lambda store, tag: store.sessions.delete_owner(tag),
     "state.get": lambda store, _: store.state("session").get("key"),
     "state.keys": lambda store, _: store.state("session").keys(),
 }
@@ -60,7 +61,6 @@ WRITES: dict[str, Operation] = {
     "sessions.touch": lambda store, _: store.sessions.touch("session"),
     "sessions.close": lambda store, tag: store.sessions.close(tag),
     "sessions.delete": lambda store, tag: store.sessions.delete(tag),
-    "sessions.delete_owner": lambda store, tag: store.sessions.delete_owner(tag),
     "state.set": lambda store, tag: store.state("session").set("key", tag),
     "state.compare_and_set": lambda store, tag: store.state(tag).compare_and_set("key", tag, version=0),
     "state.update": lambda store, _: store.state("session").update("number", _plus_one, 0),

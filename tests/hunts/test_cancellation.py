@@ -14,7 +14,7 @@ from tests.databases import Database
 from tests.hunts.operations import READS, WRITES, Operation, prepare, use_everything
 from tests.hunts.support import HUNT, Pools, bounded, check_intact, check_nothing_left, eventually
 
-ROUNDS = 6 * HUNT
+ROUNDS = 12 * HUNT
 CALLERS = 40
 STREAMS = ["a", "b", "c"]
 

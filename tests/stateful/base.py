@@ -93,6 +93,11 @@ class Base(RuleBasedStateMachine):
     def at(self, where: int) -> At:
         return self.places[where % len(self.places)]
 
+    def near(self, here: int, there: int) -> At:
+        """The other node if it serves the same namespace, or else this one."""
+        other = self.at(there)
+        return other if other.space is self.at(here).space else self.at(here)
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         before = self.clock()
         try:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from mcp_persist_sa import Event, PersistError, SessionNotFound, UnknownEvent
+from mcp_persist_sa import PersistError, SessionNotFound, UnknownEvent
 from tests.stateful import strategies as given
 from tests.stateful.base import WHERE, At, Base
 from tests.stateful.checks import check_items
 from tests.stateful.history import Refusal, parts
-from tests.stateful.roles import Follower
+from tests.stateful.roles import Follower, Seen
 
 MOST = 2
 """How many follow at a time."""
@@ -33,33 +32,27 @@ class Following(Base):
         self._follow(place, session, follower, stream_id=stream)
 
     @precondition(lambda self: not self.rules_kept.limited)
-    @rule(where=WHERE, session=given.SESSIONS, event_id=given.IDS)
-    def follow_from_an_event(self, where: int, session: str, event_id: str) -> None:
-        place = self.at(where)
-        holding = place.space[session]
+    @rule(where=WHERE, seen=given.IDS)
+    def follow_from_an_event(self, where: int, seen: Seen) -> None:
+        place = self.near(seen.where, where)
+        holding = place.space[seen.session_id]
         try:
-            stream, position = holding.place(event_id)
+            stream, position = holding.place(seen.event_id)
             stream.items(position, holding.oldest)
         except Refusal as refusal:
-            self.refused(self._first(place, session, event_id), *refusal.kinds)
+            self.refused(self._first(place, seen), *refusal.kinds)
             return
-        self._follow(place, session, Follower(holding, None, stream, position), after=event_id)
+        self._follow(place, seen.session_id, Follower(holding, None, stream, position), after=seen.event_id)
 
-    async def _first(self, place: At, session: str, event_id: str) -> Event | None:
-        async for item in place.store.tail(session, after=event_id):
+    async def _first(self, place: At, seen: Seen) -> None:
+        async for item in place.store.tail(seen.session_id, after=seen.event_id):
             raise AssertionError(item)
-        return None
 
     def _follow(self, place: At, session: str, follower: Follower, **where: str) -> None:
         if len(self.followers) == MOST:
             self.run(self.followers.pop(0).stop())
         self.run(follower.start(place.store.tail(session, **where)))
         self.followers.append(follower)
-
-    @rule(which=st.integers(0, MOST - 1))
-    def stop_following(self, which: int) -> None:
-        if self.followers:
-            self.run(self.followers.pop(which % len(self.followers)).stop())
 
     @invariant()
     def followers_have_everything(self) -> None:

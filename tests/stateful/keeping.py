@@ -23,9 +23,8 @@ class Counter(BaseModel):
     label: str = "x"
 
 
-BAD_VALUES = st.one_of(
-    given.NO_JSON.map(lambda bad: (bad, InvalidInput)), st.just(("x" * given.MAX_STATE, TooLarge))
-)
+
+COUNTERS = st.builds(Counter, count=st.integers(-9, 9), label=given.NAMES)
 
 
 class Keeping(Base):
@@ -49,15 +48,11 @@ class Keeping(Base):
         if not self._is_undecided(holding, version):
             holding.values.put(key, value, version, self.span.first)
 
-    @rule(where=WHERE, session=given.SESSIONS, key=given.KEYS, value=given.JSON_VALUES)
+    @rule(where=WHERE, session=given.SESSIONS, key=given.KEYS, value=given.JSON_VALUES | COUNTERS)
     def set(self, where: int, session: str, key: str, value: JSONValue) -> None:
         state, holding = self._state(where, session)
-        self._written(holding, key, value, self.attempt(state.set(key, value)))
-
-    @rule(where=WHERE, session=given.SESSIONS, key=given.KEYS, count=st.integers(-9, 9))
-    def set_a_model(self, where: int, session: str, key: str, count: int) -> None:
-        state, holding = self._state(where, session)
-        self._written(holding, key, {"count": count, "label": "x"}, self.attempt(state.set(key, Counter(count=count))))
+        plain = value.model_dump() if isinstance(value, Counter) else value
+        self._written(holding, key, plain, self.attempt(state.set(key, value)))
 
     @rule(
         where=WHERE,
@@ -100,12 +95,13 @@ class Keeping(Base):
     @rule(where=WHERE, session=given.SESSIONS, key=given.KEYS)
     def get_state(self, where: int, session: str, key: str) -> None:
         state, holding = self._state(where, session)
-        entry = self.run(state.entry(key))
-        default = object()
+        entry, default = self.run(state.entry(key)), object()
         value = self.run(state.get(key, default))
+        assert value is default if entry is None else same_json(value, entry.value)
         if not holding.limbo:
             self._check_entry(entry, holding.values.get(key))
-        assert value is default if entry is None else same_json(value, entry.value)
+            assert self.run(state.keys()) == holding.values.keys()
+        self._check_typed(None if entry is None else entry.value, self.attempt(state.get(key, as_type=Counter)))
 
     def _check_entry(self, entry: StateEntry | None, expected: Value | None) -> None:
         assert (entry is None) == (expected is None), (entry, expected)
@@ -113,18 +109,11 @@ class Keeping(Base):
             assert same_json(entry.value, expected.value)
             assert entry.version == expected.version
 
-    @rule(where=WHERE, session=given.SESSIONS, key=given.KEYS)
-    def get_a_model(self, where: int, session: str, key: str) -> None:
-        state, holding = self._state(where, session)
-        present = holding.values.get(key)
-        outcome = self.attempt(state.get(key, as_type=Counter))
-        if holding.limbo:
-            return
-        value: Any = None if present is None else present.value
-        if present is None:
-            assert outcome is None
-        elif isinstance(value, dict) and type(value.get("count")) is int:
-            assert outcome == Counter(**value)
+    def _check_typed(self, value: Any, outcome: Any) -> None:
+        if value is None:
+            assert outcome is None or type(outcome) is InvalidInput
+        elif isinstance(value, dict) and "label" in value:
+            assert outcome == Counter.model_validate(value)
         else:
             assert type(outcome) is InvalidInput
 
@@ -144,26 +133,3 @@ class Keeping(Base):
             assert count == len(keys)
             for key in keys:
                 holding.values.delete(key, self.clock())
-
-    @rule(where=WHERE, session=given.SESSIONS)
-    def list_keys(self, where: int, session: str) -> None:
-        state, holding = self._state(where, session)
-        keys = self.run(state.keys())
-        if not holding.limbo:
-            assert keys == holding.values.keys()
-
-    @rule(where=WHERE, session=given.SESSIONS, key=given.KEYS, bad=BAD_VALUES)
-    def set_what_cannot_be_stored(self, where: int, session: str, key: str, bad: tuple[Any, Any]) -> None:
-        state, _ = self._state(where, session)
-        value, kind = bad
-        self.refused(state.set(key, value), kind)
-        self.refused(state.compare_and_set(key, value, version=0), kind)
-        self.refused(state.update(key, lambda _: value), kind)
-
-    @rule(where=WHERE, session=given.SESSIONS, key=given.BAD_NAMES)
-    def use_a_bad_key(self, where: int, session: str, key: str) -> None:
-        state, _ = self._state(where, session)
-        self.refused(state.get(key), InvalidInput)
-        self.refused(state.set(key, 1), InvalidInput)
-        self.refused(state.delete(key), InvalidInput)
-        self.refused(state.compare_and_set("k", 1, version=-1), InvalidInput)

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from mcp_persist_sa import Gap, HistoryLost, InvalidInput, Page, SessionNotFound, StreamInfo, StreamNotFound, UnknownEvent
+from mcp_persist_sa import Gap, HistoryLost, Page, StreamInfo, StreamNotFound
 from tests.stateful import strategies as given
 from tests.stateful.base import WHERE, At, Base
 from tests.stateful.checks import check_back, check_info, check_page
 from tests.stateful.history import Known, Refusal, Stream
-
 from tests.stateful.model import Holding
-from tests.stateful.roles import Reader
+from tests.stateful.roles import Reader, Seen
 
 LIMIT = st.sampled_from([1, 2, 3, 100])
 Found = tuple[Stream, list[Known | Gap]]
@@ -37,30 +36,21 @@ class Reading(Base):
     def _check(self, holding: Holding) -> Callable[[Page, Found], None]:
         return lambda page, found: check_page(page, *found, self.rules_kept, closed=holding.closed)
 
-    @rule(where=WHERE, session=given.SESSIONS, event_id=given.IDS)
-    def read_after(self, where: int, session: str, event_id: str) -> None:
-        """Also with the id of an event of another session or namespace."""
+    @rule(where=WHERE, seen=given.IDS, how=given.FORGERY)
+    def read_after(self, where: int, seen: Seen, how: str) -> None:
+        place, event_id = self.near(seen.where, where), given.FORGERIES[how](seen.event_id)
+        holding = place.space[seen.session_id]
+        work = place.store.read(seen.session_id, after=event_id)
+        answered = self.compare(lambda: self._following(holding, event_id), work, self._check(holding))
+        assert not answered or how == given.AS_IT_IS
+
+    @rule(where=WHERE, session=given.SESSIONS, seen=given.IDS)
+    def read_what_may_be_of_another_session(self, where: int, session: str, seen: Seen) -> None:
+        """Or of another namespace."""
         place = self.at(where)
         holding = place.space[session]
-        work = place.store.read(session, after=event_id)
-        self.compare(lambda: self._following(holding, event_id), work, self._check(holding))
-
-    @rule(where=WHERE, session=given.SESSIONS, event_id=given.IDS, how=given.FORGERY)
-    def read_after_a_forged_id(self, where: int, session: str, event_id: str, how: str) -> None:
-        place, forged = self.at(where), given.FORGERIES[how](event_id)
-        holding = place.space[session]
-        work = place.store.read(session, after=forged)
-        assert not self.compare(lambda: self._following(holding, forged), work, self._check(holding))
-        back = place.store.read_before(session, forged)
-        assert not self.compare(lambda: holding.place(forged), back, lambda page, found: None)
-
-    @rule(where=WHERE, session=given.SESSIONS, event_id=given.MALFORMED)
-    def read_after_no_id_at_all(self, where: int, session: str, event_id: str) -> None:
-        store = self.at(where).store
-        kinds = (UnknownEvent, SessionNotFound) if self.at(where).space[session].over else (UnknownEvent,)
-        self.refused(store.read(session, after=event_id), *kinds)
-        self.refused(store.read_before(session, event_id), *kinds)
-        self.refused(store.delete_before(session, event_id), *kinds)
+        work = place.store.read(session, after=seen.event_id)
+        self.compare(lambda: self._following(holding, seen.event_id), work, self._check(holding))
 
     @rule(where=WHERE, session=given.SESSIONS, stream=given.STREAMS)
     def read_stream(self, where: int, session: str, stream: str) -> None:
@@ -69,11 +59,11 @@ class Reading(Base):
         work = place.store.read(session, stream_id=stream)
         self.compare(lambda: self._beginning(holding, stream), work, self._check(holding))
 
-    @rule(where=WHERE, session=given.SESSIONS, event_id=given.IDS)
-    def read_to_the_end(self, where: int, session: str, event_id: str) -> None:
+    @rule(where=WHERE, seen=given.IDS)
+    def read_to_the_end(self, where: int, seen: Seen) -> None:
         """Page by page, all that follows."""
-        place = self.at(where)
-        holding = place.space[session]
+        place = self.near(seen.where, where)
+        holding = place.space[seen.session_id]
 
         def check(pages: list[Page], found: Found) -> None:
             stream, rest = found
@@ -82,8 +72,8 @@ class Reading(Base):
                 rest = rest[len(page.items) :]
             assert not rest
 
-        work = self.pages(place.store, session, after=event_id)
-        self.compare(lambda: self._following(holding, event_id), work, check)
+        work = self.pages(place.store, seen.session_id, after=seen.event_id)
+        self.compare(lambda: self._following(holding, seen.event_id), work, check)
 
     # Clients that go on from where they were
 
@@ -95,9 +85,8 @@ class Reading(Base):
 
     @rule(reader=given.READERS, where=WHERE)
     def read_on(self, reader: Reader, where: int) -> None:
-        """A page more, at this node or another of the same namespace."""
-        here, there = self.at(reader.where), self.at(where)
-        self._read_on(reader, there if there.space is here.space else here)
+        """A page more, at this node or another."""
+        self._read_on(reader, self.near(reader.where, where))
 
     def _read_on(self, reader: Reader, place: At) -> None:
         holding, last = place.space[reader.session_id], reader.last
@@ -117,16 +106,16 @@ class Reading(Base):
 
     # Backwards
 
-    @rule(where=WHERE, session=given.SESSIONS, event_id=given.IDS, limit=LIMIT)
-    def read_before(self, where: int, session: str, event_id: str, limit: int) -> None:
-        place = self.at(where)
-        holding = place.space[session]
+    @rule(where=WHERE, seen=given.IDS, how=given.FORGERY, limit=LIMIT)
+    def read_before(self, where: int, seen: Seen, how: str, limit: int) -> None:
+        place, event_id = self.near(seen.where, where), given.FORGERIES[how](seen.event_id)
+        holding = place.space[seen.session_id]
 
         def check(page: Page, found: tuple[Stream, int]) -> None:
             check_back(page, *found, limit, holding.oldest)
             assert page.closed is holding.closed
 
-        work = place.store.read_before(session, event_id, limit=limit)
+        work = place.store.read_before(seen.session_id, event_id, limit=limit)
         if self._is_lost(holding, event_id):
             outcome = self.attempt(work)
             assert type(outcome) is HistoryLost or (isinstance(outcome, Page) and not outcome.items), outcome
@@ -157,7 +146,7 @@ class Reading(Base):
     # What is known of streams
 
     @rule(where=WHERE, session=given.SESSIONS, stream=given.STREAMS)
-    def stream_info(self, where: int, session: str, stream: str) -> None:
+    def look_at_streams(self, where: int, session: str, stream: str) -> None:
         place = self.at(where)
         holding = place.space[session]
 
@@ -171,21 +160,7 @@ class Reading(Base):
             check_info(info, found, holding)
 
         self.compare(expect, place.store.stream(session, stream), check)
-
-    @rule(where=WHERE, session=given.SESSIONS)
-    def all_streams(self, where: int, session: str) -> None:
-        place = self.at(where)
-        holding = place.space[session]
         if holding.over:
             assert self.attempt(self.stream_list(place.store, session)) == []
         else:
             self.audit_streams(place, session, holding)
-
-    @rule(where=WHERE, session=given.SESSIONS, event_id=given.IDS)
-    def read_in_the_wrong_way(self, where: int, session: str, event_id: str) -> None:
-        store = self.at(where).store
-        self.refused(store.read(session), InvalidInput)
-        self.refused(store.read(session, after=event_id, stream_id="1"), InvalidInput)
-        self.refused(store.recent(session, "1", limit=0), InvalidInput, StreamNotFound, SessionNotFound)
-
-

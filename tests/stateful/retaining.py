@@ -10,6 +10,7 @@ from tests.stateful.base import WHERE, At, Base
 from tests.stateful.checks import check_purged
 from tests.stateful.history import Stream
 from tests.stateful.model import MARK_OF_DELETION, Holding
+from tests.stateful.roles import Seen
 
 
 class Retaining(Base):
@@ -23,13 +24,13 @@ class Retaining(Base):
     def everything_is_as_it_should_be(self, where: int) -> None:
         self.audit(where)
 
-    @rule(where=WHERE, session=given.SESSIONS, event_id=given.IDS)
-    def delete_before(self, where: int, session: str, event_id: str) -> None:
-        place = self.at(where)
-        holding = place.space[session]
+    @rule(where=WHERE, seen=given.IDS)
+    def delete_before(self, where: int, seen: Seen) -> None:
+        place = self.near(seen.where, where)
+        holding = place.space[seen.session_id]
 
         def expect() -> tuple[Stream, int]:
-            stream, sequence = holding.place(event_id)
+            stream, sequence = holding.place(seen.event_id)
             stream.items(sequence, holding.oldest)
             return stream, sequence
 
@@ -40,7 +41,7 @@ class Retaining(Base):
             assert len(least) <= count <= len(removed)
             assert self.rules_kept.limited or count == len(removed)
 
-        self.compare(expect, place.store.delete_before(session, event_id), check)
+        self.compare(expect, place.store.delete_before(seen.session_id, seen.event_id), check)
 
     @rule(where=WHERE, session=given.SESSIONS)
     def delete_events(self, where: int, session: str) -> None:

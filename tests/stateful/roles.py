@@ -6,10 +6,23 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mcp_persist_sa import Event, Gap, PersistError, StreamWriter
 from tests.stateful.history import Stream, canonical
 from tests.stateful.model import Holding
+
+
+class Seen(NamedTuple):
+    """An event id, and to whom it was given.
+
+    What goes into a bundle must not depend on who came first in a race, because Hypothesis takes it for granted that the
+    same choices lead to the same choices. So there are as many of these as there were events, stored or not.
+    """
+
+    where: int
+    session_id: str
+    event_id: str = f"{'-' * 16}.1.{'-' * 8}"
 
 
 @dataclass(eq=False)

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.backends.sql import reads, sessions, state
+from mcp_persist_sa.backends.sql import reads, sessions, state, streams
 from mcp_persist_sa.backends.sql.appends import Appends, is_one_statement
 from mcp_persist_sa.backends.sql.arrivals import Gate
 from mcp_persist_sa.backends.sql.purge import Purge
+from mcp_persist_sa.backends.sql.reading import Reading
 from mcp_persist_sa.backends.sql.retention import Cut
 from mcp_persist_sa.database import Database, Failure, once, read, write
 from mcp_persist_sa.errors import OutcomeUnknown, SessionExists, SessionLimitReached
@@ -57,8 +58,8 @@ class SQLBackend:
         return {**self._common(), "session_ttl": None if ttl is None else ttl * 21 / 20}
 
     @property
-    def _reading(self) -> reads.Reading:
-        return reads.Reading(self._options.span("event_ttl"), self._now())
+    def _reading(self) -> Reading:
+        return Reading(self._options.span("event_ttl"), self._now())
 
     async def _read(self, work: Callable[[sa.Connection], T]) -> T:
         return await read(self._database, work)
@@ -84,7 +85,7 @@ class SQLBackend:
 
     async def locate(self, session_key: str, stream_id: str) -> Located:
         reading = self._reading
-        return await self._read(lambda c: reads.locate(c, session_key, stream_id, reading))
+        return await self._read(lambda c: streams.locate(c, session_key, stream_id, reading))
 
     async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Page:
         reading = self._reading
@@ -98,11 +99,11 @@ class SQLBackend:
 
     async def streams(self, session_key: str, *, after: str, limit: int) -> list[StreamInfo]:
         reading = self._reading
-        return await self._read(lambda c: reads.list_streams(c, session_key, reading, after=after, limit=limit))
+        return await self._read(lambda c: streams.list_streams(c, session_key, reading, after=after, limit=limit))
 
     async def stream(self, session_key: str, stream_key: str) -> StreamInfo | None:
         reading = self._reading
-        return await self._read(lambda c: reads.stream_info(c, session_key, stream_key, reading))
+        return await self._read(lambda c: streams.stream_info(c, session_key, stream_key, reading))
 
     async def delete_before(self, session_key: str, stream_key: str, sequence: int) -> int:
         found = await self._read(lambda c: reads.range_before(c, session_key, stream_key, sequence))

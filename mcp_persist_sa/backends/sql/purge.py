@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.backends.sql import retention
+from mcp_persist_sa.backends.sql import removal, retention
 from mcp_persist_sa.backends.sql.retention import CHUNK, Cut, Limits
 from mcp_persist_sa.database import Database, read, write
 from mcp_persist_sa.models import Purged
@@ -46,10 +46,10 @@ class Purge:
         """Remove all that has expired or is over a limit."""
         removed = await self._expired_sessions()
         removed = removed.plus(Purged(events=await self._expired_events() + await self._over_limits()))
-        streams = await self._in_chunks(retention.remove_empty_streams) if self._event_ttl is not None else 0
-        state = await self._in_chunks(retention.remove_old_state)
-        await self._in_chunks(retention.remove_deleted_state)
-        await self._write(lambda c: retention.remove_old_writers(c, self._values()), atomic=False)
+        streams = await self._in_chunks(removal.remove_empty_streams) if self._event_ttl is not None else 0
+        state = await self._in_chunks(removal.remove_old_state)
+        await self._in_chunks(removal.remove_deleted_state)
+        await self._write(lambda c: removal.remove_old_writers(c, self._values()), atomic=False)
         return removed.plus(Purged(streams=streams, state=state))
 
     def _values(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Purge:
 
     async def _expired_sessions(self) -> Purged:
         removed = Purged()
-        while keys := await self._read(lambda c: retention.expired_sessions(c, self._common())):
+        while keys := await self._read(lambda c: removal.expired_sessions(c, self._common())):
             for key in keys:
                 removed = removed.plus(await self.session(key, if_expired=True))
         return removed
@@ -124,19 +124,19 @@ class Purge:
     async def session(self, session_key: str, *, if_expired: bool = False) -> Purged:
         """Remove a session and all that belongs to it, its events in chunks before."""
         events = await self._events_of(session_key, if_expired=if_expired)
-        work = partial(retention.remove_session, session_key=session_key, if_expired=if_expired, common=self._common())
+        work = partial(removal.remove_session, session_key=session_key, if_expired=if_expired, common=self._common())
         return (await self._write(work)).plus(Purged(events=events))
 
     async def session_events(self, session_key: str) -> Purged:
         """Remove the streams and events of a session."""
         events = await self._events_of(session_key)
-        streams = await self._write(lambda c: retention.remove_streams(c, session_key))
+        streams = await self._write(lambda c: removal.remove_streams(c, session_key))
         return streams.plus(Purged(events=events))
 
     async def _events_of(self, session_key: str, *, if_expired: bool = False) -> int:
         total = 0
         remove = partial(
-            retention.remove_some_events, session_key=session_key, if_expired=if_expired, common=self._common()
+            removal.remove_some_events, session_key=session_key, if_expired=if_expired, common=self._common()
         )
         while True:
             removed = await self._write(remove, atomic=False)

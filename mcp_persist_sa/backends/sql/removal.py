@@ -1,0 +1,125 @@
+"""How whole rows are removed: sessions with all that is theirs, and what is left of what nobody needs any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from mcp_persist_sa.backends.sql.retention import CHUNK
+from mcp_persist_sa.backends.sql.state import expired as state_expired
+from mcp_persist_sa.models import Purged
+from mcp_persist_sa.schema import events, session_state, sessions, streams, writers
+from mcp_persist_sa.sqltypes import before, now
+
+_KEY = sa.bindparam("for_session", type_=sa.Text())
+_NAMESPACE = sa.bindparam("in_namespace", type_=sa.Text())
+_LIMIT = sa.bindparam("limit", type_=sa.Integer())
+
+# Whole sessions
+
+_EXPIRED_SESSIONS = (
+    sa.select(sessions.c.session_key)
+    .where(sessions.c.namespace == _NAMESPACE, sessions.c.expires_at <= now())
+    .order_by(sessions.c.expires_at)
+    .limit(_LIMIT)
+)
+_is_expired = sa.exists().where(sessions.c.session_key == _KEY, sessions.c.expires_at <= now())
+_some_events = sa.select(events.c.stream_key, events.c.sequence).where(events.c.session_key == _KEY).limit(_LIMIT)
+_SOME_EVENTS = sa.delete(events).where(
+    events.c.session_key == _KEY, sa.tuple_(events.c.stream_key, events.c.sequence).in_(_some_events)
+)
+
+
+def expired_sessions(connection: sa.Connection, common: Mapping[str, Any]) -> list[str]:
+    """Some sessions that have expired."""
+    return list(connection.execute(_EXPIRED_SESSIONS, {**common, "limit": CHUNK // 10}).scalars())
+
+
+def remove_some_events(
+    connection: sa.Connection, session_key: str, *, if_expired: bool, common: Mapping[str, Any]
+) -> int:
+    """Remove a chunk of a session's events, and say how many."""
+    statement = _SOME_EVENTS.where(_is_expired) if if_expired else _SOME_EVENTS
+    return connection.execute(statement, {**common, "for_session": session_key, "limit": CHUNK}).rowcount
+
+
+def remove_streams(connection: sa.Connection, session_key: str) -> Purged:
+    """Remove a session's streams, and the events that came meanwhile."""
+    gone = connection.execute(sa.delete(streams).where(streams.c.session_key == session_key)).rowcount
+    late = connection.execute(sa.delete(events).where(events.c.session_key == session_key)).rowcount
+    return Purged(streams=gone, events=late)
+
+
+def remove_session(
+    connection: sa.Connection, session_key: str, *, if_expired: bool, common: Mapping[str, Any]
+) -> Purged:
+    """Remove a session with its streams and state; one that was opened anew meanwhile stays."""
+    which = sa.delete(sessions).where(sessions.c.session_key == session_key)
+    if if_expired:
+        which = which.where(sessions.c.expires_at <= now())
+    gone = connection.execute(which, common).rowcount
+    if if_expired and not gone:
+        return Purged()
+    values = sa.delete(session_state).where(session_state.c.session_key == session_key)
+    state = connection.execute(values.where(~_deleted)).rowcount
+    connection.execute(values)
+    return Purged(sessions=gone, state=state).plus(remove_streams(connection, session_key))
+
+
+# What is left
+
+_deleted = session_state.c.value.is_(sa.null())
+_no_session = ~sa.exists(sa.select(sessions.c.session_key).where(sessions.c.session_key == streams.c.session_key))
+_no_events = ~sa.exists(
+    sa.select(events.c.sequence).where(
+        events.c.session_key == streams.c.session_key, events.c.stream_key == streams.c.stream_key
+    )
+)
+_some_empty = (
+    sa.select(streams.c.session_key, streams.c.stream_key)
+    .where(
+        streams.c.namespace == _NAMESPACE,
+        streams.c.created_at <= before(now(), "stream_ttl"),
+        streams.c.updated_at <= before(now(), "stream_ttl"),
+        sa.or_(streams.c.finished, _no_session),
+        _no_events,
+    )
+    .limit(_LIMIT)
+)
+_EMPTY_STREAMS = sa.delete(streams).where(sa.tuple_(streams.c.session_key, streams.c.stream_key).in_(_some_empty))
+
+
+def _state_removal(*where: Any) -> Any:
+    some = (
+        sa.select(session_state.c.session_key, session_state.c.key)
+        .where(session_state.c.namespace == _NAMESPACE, *where)
+        .limit(_LIMIT)
+    )
+    return sa.delete(session_state).where(sa.tuple_(session_state.c.session_key, session_state.c.key).in_(some))
+
+
+_OLD_STATE = _state_removal(state_expired, ~_deleted)
+_DELETED_STATE = _state_removal(_deleted, session_state.c.updated_at <= before(now(), "forget_after"))
+_OLD_WRITERS = sa.delete(writers).where(writers.c.updated_at <= before(now(), "forget_after"))
+
+
+def remove_empty_streams(connection: sa.Connection, common: Mapping[str, Any]) -> int:
+    """Remove some streams that are empty and so old that their event ids need not be known any more."""
+    return connection.execute(_EMPTY_STREAMS, {**common, "limit": CHUNK}).rowcount
+
+
+def remove_old_state(connection: sa.Connection, common: Mapping[str, Any]) -> int:
+    """Remove some state that is not served any more."""
+    return connection.execute(_OLD_STATE, {**common, "limit": CHUNK}).rowcount
+
+
+def remove_deleted_state(connection: sa.Connection, common: Mapping[str, Any]) -> int:
+    """Forget the versions of some values that were deleted long ago."""
+    return connection.execute(_DELETED_STATE, {**common, "limit": CHUNK}).rowcount
+
+
+def remove_old_writers(connection: sa.Connection, common: Mapping[str, Any]) -> int:
+    """Forget writers whose last batch is long past."""
+    return connection.execute(_OLD_WRITERS, common).rowcount

@@ -1,0 +1,81 @@
+"""The core of the tests on other versions of Python, SQLAlchemy and the rest.
+
+Each runs in a virtual environment of its own, against the server of this run. Interpreters that are not on this machine
+are named at the end of the run.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import interpreters
+from tests.installed import Environment, build_wheel, said_by
+from tests.servers import PostgresServer
+from tests.servers.binaries import DSN_VARIABLE
+from tests.servers.processes import REPOSITORY
+
+TOOLS = ["pytest", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "hypothesis"]
+CORE = ["tests/contract/test_events.py", "tests/migrations/test_stairway.py"]
+PRESENT = [version for version in interpreters.others() if interpreters.find(version)]
+
+
+def lowest() -> list[str]:
+    """The oldest version of each dependency that the package says it works with."""
+    text = (REPOSITORY / "pyproject.toml").read_text()
+    [needed] = re.findall(r"^dependencies = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)
+    [postgres] = re.findall(r"^postgres = \[(.*?)\]", text, re.MULTILINE)
+    return [floor.replace(">=", "==") for floor in re.findall(r'"([^"]+)"', needed + postgres)]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+def core_passes(environment: Environment, server: PostgresServer) -> None:
+    """Run the checkout's core tests with what is installed there."""
+    words = ["-q", "-n", "0", "-p", "no:cacheprovider", "-k", "[sqlite] or [postgres]", *CORE]
+    said = said_by(environment.python, "-m", "pytest", *words, cwd=REPOSITORY, **{DSN_VARIABLE: server.dsn()})
+    assert re.search(r"\d+ passed", said)
+    print(said.splitlines()[-1])
+
+
+def versions(environment: Environment, *names: str) -> list[str]:
+    code = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    return environment.run_code(code, *names).split()
+
+
+@pytest.mark.parametrize("python", PRESENT)
+def test_the_core_passes_on_other_interpreters(
+    python: str, wheel: Path, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    interpreter = interpreters.find(python)
+    assert interpreter is not None
+    environment = Environment.make(tmp_path / "venv", interpreter, f"{wheel}[postgres]", *TOOLS)
+    assert environment.run_code("import sys; print('%d.%d' % sys.version_info[:2])") == python
+    core_passes(environment, postgres_server)
+
+
+def test_the_core_passes_on_sqlalchemy_2_0(wheel: Path, postgres_server: PostgresServer, tmp_path: Path) -> None:
+    wanted = [f"{wheel}[postgres]", "sqlalchemy~=2.0.0", *TOOLS]
+    environment = Environment.make(tmp_path / "venv", sys.executable, *wanted)
+    assert versions(environment, "sqlalchemy")[0].startswith("2.0.")
+    core_passes(environment, postgres_server)
+
+
+def test_the_core_passes_on_the_oldest_versions_of_all_that_it_needs(
+    wheel: Path, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    environment = Environment.make(tmp_path / "venv", sys.executable, f"{wheel}[postgres]", *lowest(), *TOOLS)
+    assert versions(environment, "sqlalchemy", "alembic") == ["2.0.40", "1.19.2"]
+    core_passes(environment, postgres_server)
+
+
+def test_this_run_is_on_sqlalchemy_2_1_where_there_is_one() -> None:
+    import sqlalchemy
+
+    assert sys.version_info < (3, 11) or sqlalchemy.__version__.startswith("2.1.")
