@@ -96,9 +96,8 @@ async def run(dsn: str, sizes: list[int], rounds: int) -> None:
             await execute(dsn, fill(parse(dsn).kind, filled, size - 1), "ANALYZE")
             filled = size
             figures.append(await median(store, ids[0], rounds))
-            print(
-                f"{parse(dsn).kind}: {size:>9,} other events: {figures[-1] * 1000:.2f} ms, x{figures[-1] / figures[0]:.2f}"
-            )
+            ratio = figures[-1] / figures[0]
+            print(f"{parse(dsn).kind}: {size:>9,} other events: {figures[-1] * 1000:.2f} ms, x{ratio:.2f}")
 
 
 def main() -> None:

@@ -106,9 +106,10 @@ async def _repeat(database: Database, work: Work[T], *, atomic: bool, writes: bo
         try:
             return await once(database, work, atomic=atomic, writes=writes)
         except Failure as error:
-            failure = error
-        if failure.fault is not Fault.UNDONE and not (failure.fault is Fault.LOST and repeatable):
-            break
+            # What may have happened is not denied when a later attempt fails.
+            failure = failure if failure is not None and failure.fault is Fault.LOST else error
+            if error.fault is not Fault.UNDONE and not (error.fault is Fault.LOST and repeatable):
+                break
     assert failure is not None
     raise failure.error from failure.__cause__
 
@@ -244,7 +245,7 @@ class AsyncDatabase:
             return await self._run(work, atomic=atomic, writes=writes)
 
     async def _run(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
-        connection = await self._connect(autocommit=not atomic and self.dialect != "sqlite")
+        connection = await self._connect(atomic=atomic)
         try:
             commit = writes and (atomic or self.dialect == "sqlite")
             run: Work[T] = (lambda c: transact(c, work)) if commit else work
@@ -256,14 +257,15 @@ class AsyncDatabase:
         await connection.close()
         return result
 
-    async def _connect(self, *, autocommit: bool) -> AsyncConnection:
+    async def _connect(self, *, atomic: bool) -> AsyncConnection:
+        """A connection; the isolation of a caller's engine, which may be none at all, is not what the store needs."""
         try:
             with fail_after(self.timeout):
                 connection = await self._engine.connect()
         except Exception as error:
             raise NotConnected from error
-        if autocommit:
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
+        if self.dialect != "sqlite":
+            await connection.execution_options(isolation_level="READ COMMITTED" if atomic else "AUTOCOMMIT")
         return connection
 
     async def close(self) -> None:

@@ -9,10 +9,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
-from mcp_persist_sa.errors import OutcomeUnknown, Overloaded, StoreClosed, StoreUnavailable
+from mcp_persist_sa.errors import AccessDenied, OutcomeUnknown, Overloaded, StoreClosed, StoreUnavailable
 from mcp_persist_sa.faults import Backoff
 from mcp_persist_sa.protocols import Append, EventBackend, Place
 
@@ -76,6 +76,8 @@ class Writer:
         self._room = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._number = 0
+        self._trouble: StoreUnavailable | None = None
+        self._unopened: set[str] = set()
         self._closed = False
 
     def submit(self, group: Append) -> Pending:
@@ -121,8 +123,11 @@ class Writer:
         finally:
             pending.place.cancel()
         if pending.place.cancelled():
-            error = OutcomeUnknown if pending.lost else StoreUnavailable
-            raise error(f"The events were not stored within {timeout:g} s. Is the database down?")
+            kind = AccessDenied if isinstance(self._trouble, AccessDenied) else StoreUnavailable
+            reason = self._trouble or "Is the database down or too slow?"
+            raise (OutcomeUnknown if pending.lost else kind)(
+                f"The events were not stored within {timeout:g} s. {reason}"
+            ) from self._trouble
         return pending.place.result()
 
     async def _change(self, deadline: float) -> None:
@@ -188,22 +193,36 @@ class Writer:
                 return
 
     async def _send(self, batch: Sequence[Pending], number: int) -> None:
-        lost = True
+        before = [pending.lost for pending in batch]
+        for pending in batch:
+            # Also whoever gives up before the outcome is known.
+            pending.lost = True
         try:
-            places = await self._backend.append([pending.group for pending in batch], number)
+            places = await self._backend.append([self._opening(pending.group) for pending in batch], number)
         except StoreUnavailable as error:
-            lost = isinstance(error, OutcomeUnknown)
+            self._trouble = error
+            if not isinstance(error, OutcomeUnknown):
+                for pending, lost in zip(batch, before, strict=True):
+                    pending.lost = lost
             raise
-        finally:
-            for pending in batch:
-                pending.lost = pending.lost or lost
+        self._trouble = None
+        self._unopened -= {pending.group.claim.stream_key for pending in batch if pending.group.claim is not None}
         self._stored({p.group.session_key for p, place in zip(batch, places, strict=True) if isinstance(place, Place)})
         for pending, place in zip(batch, places, strict=True):
             _settle(pending, place)
 
+    def _opening(self, group: Append) -> Append:
+        """The next event opens the stream in the place of one that was to open it and could not be stored."""
+        if group.claim is None or group.claim.stream_key not in self._unopened:
+            return group
+        return replace(group, claim=group.claim._replace(opening=True))
+
     async def _one_by_one(self, batch: Sequence[Pending], error: Exception) -> None:
         if len(batch) == 1:
             _settle(batch[0], error)
+            claim = self._opening(batch[0].group).claim
+            if claim is not None and claim.opening:
+                self._unopened.add(claim.stream_key)
             return
         for pending in batch:
             await self._commit([pending])

@@ -101,14 +101,16 @@ async def _use(store: Store) -> None:
 async def test_on_postgres_only_the_engine_s_connections_are_used(
     new_postgres: Callable[[], str], postgres_server: PostgresServer
 ) -> None:
-    async with FaultProxy(postgres_server.host, postgres_server.port) as proxy:
-        async with _watched(_postgres(proxy.dsn(new_postgres()), pool_size=3, max_overflow=0)) as watched:
-            async with Store(watched.engine, migrate=True) as store:
-                await _use(store)
-            assert 1 <= watched.connects <= 3
-            assert proxy.accepted == watched.connects
-            # And of the server's: nothing went past the proxy.
-            assert await _backends(watched.engine) <= watched.connects
+    async with (
+        FaultProxy(postgres_server.host, postgres_server.port) as proxy,
+        _watched(_postgres(proxy.dsn(new_postgres()), pool_size=3, max_overflow=0)) as watched,
+    ):
+        async with Store(watched.engine, migrate=True) as store:
+            await _use(store)
+        assert 1 <= watched.connects <= 3
+        assert proxy.accepted == watched.connects
+        # And of the server's: nothing went past the proxy.
+        assert await _backends(watched.engine) <= watched.connects
 
 
 async def _backends(engine: AsyncEngine) -> int:
@@ -277,12 +279,15 @@ async def test_errors_show_neither_the_engine_s_password_nor_what_was_written(
 
 
 async def test_two_stores_share_one_engine(new_postgres: Callable[[], str]) -> None:
-    async with _watched(_postgres(new_postgres(), pool_size=2, max_overflow=0)) as watched:
-        async with Store(watched.engine, namespace="a") as one, Store(watched.engine, namespace="b") as other:
-            await asyncio.gather(*(store.append("session", "1", "x") for store in (one, other) for _ in range(20)))
-            assert (await one.stream("session", "1")).count == 20
-            await one.close()
-            assert (await other.stream("session", "1")).count == 20
+    async with (
+        _watched(_postgres(new_postgres(), pool_size=2, max_overflow=0)) as watched,
+        Store(watched.engine, namespace="a") as one,
+        Store(watched.engine, namespace="b") as other,
+    ):
+        await asyncio.gather(*(store.append("session", "1", "x") for store in (one, other) for _ in range(20)))
+        assert (await one.stream("session", "1")).count == 20
+        await one.close()
+        assert (await other.stream("session", "1")).count == 20
 
 
 async def test_an_option_for_connections_of_our_own_does_not_touch_the_engine(new_postgres: Callable[[], str]) -> None:
@@ -293,9 +298,12 @@ async def test_an_option_for_connections_of_our_own_does_not_touch_the_engine(ne
 
 
 async def test_the_same_data_are_seen_through_an_engine_and_through_a_dsn(tmp_path: Path) -> None:
-    async with _watched(_sqlite(tmp_path / "store.db")) as watched:
-        async with Store(watched.engine) as one, open_store(f"sqlite:///{tmp_path / 'store.db'}") as other:
-            ids = await fill(one, "session", "1", 3)
-            assert len((await other.read("session", after=ids[0])).events) == 2
-            ids += await fill(other, "session", "1", 1)
-            assert len((await one.read("session", after=ids[2])).events) == 1
+    async with (
+        _watched(_sqlite(tmp_path / "store.db")) as watched,
+        Store(watched.engine) as one,
+        open_store(f"sqlite:///{tmp_path / 'store.db'}") as other,
+    ):
+        ids = await fill(one, "session", "1", 3)
+        assert len((await other.read("session", after=ids[0])).events) == 2
+        ids += await fill(other, "session", "1", 1)
+        assert len((await one.read("session", after=ids[2])).events) == 1

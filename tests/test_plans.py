@@ -90,7 +90,7 @@ async def test_a_page_is_read_from_ranges_of_the_primary_keys(full: str) -> None
         assert "on mcp_events" in found
         assert "Seq Scan on mcp_events" not in found
         assert "Bitmap" not in found
-        assert found.count("Index Scan using pk_mcp_events on mcp_events") == 2
+        assert found.count("Index Scan using pk_mcp_events on mcp_events") == 3
         assert re.search(r"Index Cond: .*session_key.*stream_key.*sequence > ", found)
 
 

@@ -1,7 +1,7 @@
 """A process that tails a stream from its beginning to its end and prints what it is given.
 
-Its argument is JSON: the DSN. It prints `ready`, then for each item `<sequence> <event id> <message>` or `gap <first> <last>`,
-and `done`.
+Its argument is JSON: the DSN. It prints `ready`, then for each item `<sequence> <event id> <message>` or
+`gap <first> <last>`, and `done`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,10 @@ class WriterProcess(ChildProcess):
         super().__init__("-m", "tests.hunts.child_writer", argument, timeout=PATIENCE)
         self.acknowledged: dict[str, str] = {}
 
+    async def __aenter__(self) -> WriterProcess:
+        await super().__aenter__()
+        return self
+
     async def begin(self) -> None:
         await self.wait_for_line("ready")
         await self.write_line()
@@ -60,6 +64,10 @@ class ReaderProcess(ChildProcess):
 
     def __init__(self, database: Database) -> None:
         super().__init__("-m", "tests.hunts.child_reader", json.dumps({"dsn": database.dsn}), timeout=PATIENCE)
+
+    async def __aenter__(self) -> ReaderProcess:
+        await super().__aenter__()
+        return self
 
     async def read_all(self) -> list[str]:
         """All that it is given, as it prints it."""

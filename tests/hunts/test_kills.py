@@ -28,7 +28,7 @@ from tests.hunts.support import (
     eventually,
     stored_rows,
 )
-from tests.servers import PostgresServer, ServerError
+from tests.servers import PostgresServer
 
 KILLS = 10 * HUNT
 BACKEND_KILLS = 4 * HUNT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -93,7 +93,7 @@ async def _only(proxied: Proxied, count: int) -> bool:
 
 
 @asynccontextmanager
-async def _locked(proxied: Proxied, statement: str) -> AsyncIterator[Any]:
+async def _locked(proxied: Proxied, statement: str) -> AsyncGenerator[Any]:
     """Hold a lock on which the store's statement has to wait in the server."""
     connection: Any = await asyncpg.connect(proxied.direct.dsn)
     try:

@@ -16,6 +16,7 @@ from tests.hunts.support import (
     HUNT,
     PATIENCE,
     Pools,
+    bounded,
     check_nothing_left,
     check_once,
     check_order,
@@ -212,7 +213,7 @@ async def test_a_value_that_others_change_after_a_lost_reply_is_not_changed_twic
     proxied.proxy.refuse()
     await other.state("session").update("count", increase, {"count": 0})
     proxied.proxy.pass_through()
-    outcome = (await asyncio.gather(counting, return_exceptions=True))[0]
+    (outcome,) = await bounded(counting)
     final = await other.state("session").get("count")
     assert final["count"] == 2
     assert isinstance(outcome, OutcomeUnknown) or outcome["count"] in (1, 2)
@@ -239,3 +240,34 @@ async def test_what_is_removed_is_gone_although_the_reply_is_lost(proxied: Proxi
     assert await store.sessions.count() == 1
     assert await stored_rows(proxied.direct) == []
     assert await store.state("state").keys() == []
+
+
+MARKED_WRITES = {
+    "append": lambda store: store.append("session", "1", MARK),
+    "append with an end": lambda store: store.append("session", "2", MARK, final=True),
+    "sessions.create": lambda store: store.sessions.create(owner=MARK),
+    "sessions.update": lambda store: store.sessions.update("session", owner=MARK),
+    "state.set": lambda store: store.state("session").set("key", MARK),
+    "state.compare_and_set": lambda store: store.state("session").compare_and_set("other", MARK, version=0),
+    "state.update": lambda store: store.state("session").update("third", lambda _: MARK),
+    "state.delete": lambda store: store.state("session").delete(MARK),
+}
+
+
+@pytest.mark.parametrize("name", MARKED_WRITES)
+async def test_a_write_whose_reply_is_lost_for_good_is_not_denied(proxied: Proxied, name: str) -> None:
+    """It has happened, and then the server cannot be reached for longer than the caller waits."""
+    store = await proxied.database.open(timeout=1)
+    await (await proxied.direct.open()).sessions.create("session")
+    lost = COMMIT if name.endswith("an end") else MARK
+
+    def lost_for_good(request: bytes) -> bool:
+        found = lost.encode() in request
+        if found:
+            proxied.proxy.refuse()
+        return found
+
+    cut = proxied.proxy.cut_after_request(lost_for_good)
+    with pytest.raises(OutcomeUnknown):
+        await MARKED_WRITES[name](store)
+    await carried_out(cut)

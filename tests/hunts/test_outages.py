@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -76,7 +76,7 @@ OF_SERVER = ["paused", "killed"]
 
 
 @asynccontextmanager
-async def _on_the_way(dsn: str, kind: str) -> AsyncIterator[Outage]:
+async def _on_the_way(dsn: str, kind: str) -> AsyncGenerator[Outage]:
     address = Dsn.parse(dsn)
     async with FaultProxy(address.host, address.port) as proxy:
         database = Database("postgres", proxy.dsn(dsn))
@@ -86,7 +86,7 @@ async def _on_the_way(dsn: str, kind: str) -> AsyncIterator[Outage]:
 
 
 @asynccontextmanager
-async def _of_the_server(server: PostgresServer, kind: str) -> AsyncIterator[Outage]:
+async def _of_the_server(server: PostgresServer, kind: str) -> AsyncGenerator[Outage]:
     dsn = server.create_database("hunt")
     await upgrade(dsn)
     database = Database("postgres", dsn)
@@ -207,6 +207,15 @@ async def test_a_stream_that_is_claimed_when_the_queue_is_full_begins_with_a_gap
     await asyncio.wait_for(second.append("after").durable(), PATIENCE)
     page = await (await interruption.database.open()).read("session", stream_id="second")
     assert [item if isinstance(item, Gap) else item.message for item in page.items] == [Gap(1, 1), "after"]
+
+
+async def test_an_event_that_was_under_way_when_its_caller_gave_up_is_not_denied(interruption: Outage) -> None:
+    store = await _open(interruption)
+    await _use_the_pool(store)
+    interruption.begin()
+    (error,) = await bounded(store.append("session", "1", "held"))
+    interruption.end()
+    assert isinstance(error, OutcomeUnknown)
 
 
 async def test_a_tail_that_an_outage_breaks_is_resumed_without_loss(interruption: Outage) -> None:

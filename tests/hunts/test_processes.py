@@ -27,8 +27,8 @@ async def _tail_in_pieces(database: Database, rng: Random) -> list[Event | Gap]:
     items: list[Event | Gap] = []
     while True:
         last = next((item.event_id for item in reversed(items) if isinstance(item, Event)), None)
-        place = {"stream_id": "one"} if last is None else {"after": last}
-        tail = rng.choice(nodes).tail(SESSION, **place)
+        node = rng.choice(nodes)
+        tail = node.tail(SESSION, stream_id="one") if last is None else node.tail(SESSION, after=last)
         for _ in range(rng.randrange(1, 20)):
             try:
                 items.append(await anext(tail))

@@ -11,7 +11,8 @@ import pytest
 
 from mcp_persist_sa.migrate import script_location
 from mcp_persist_sa.schema import HEAD
-from tests.installed import Environment, build_wheel, said_by
+from tests import installed as installed_package
+from tests.installed import Environment
 from tests.migrations.support import Target
 from tests.servers.processes import REPOSITORY
 
@@ -34,15 +35,19 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
+    return installed_package.wheel(tmp_path_factory)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """The wheel with its dependencies and those of Postgres, and nothing else."""
-    return Environment.make(tmp_path_factory.mktemp("installed") / "venv", sys.executable, f"{wheel}[postgres]")
+
+    def install(folder: Path) -> None:
+        Environment.make(folder / "venv", sys.executable, f"{wheel}[postgres]")
+
+    return Environment(installed_package.once(tmp_path_factory, "installed", install) / "venv")
 
 
 def test_the_wheel_holds_the_package_with_the_migrations_in_it_and_nothing_else(wheel: Path) -> None:
@@ -59,7 +64,7 @@ def _migrations() -> list[Path]:
 
 
 def test_it_upgrades_and_checks_outside_the_checkout(installed: Environment, target: Target) -> None:
-    said = installed.run_code(UPGRADE, target.dsn)
+    said = installed.run("python", "-c", UPGRADE, target.dsn)
     assert f"{HEAD} (head)" in said
     assert "No new upgrade operations detected." in said
     assert said.splitlines()[-1] == str(installed.site_packages / "mcp_persist_sa" / "migrations")
@@ -68,10 +73,9 @@ def test_it_upgrades_and_checks_outside_the_checkout(installed: Environment, tar
 
 
 def test_its_command_upgrades_and_checks_outside_the_checkout(installed: Environment, target: Target) -> None:
-    command = installed.folder / "bin" / "mcp-persist-sa"
-    said_by(command, "upgrade", "--dsn", target.dsn, cwd=installed.folder)
-    assert HEAD in said_by(command, "current", "--check-heads", "--dsn", target.dsn, cwd=installed.folder)
-    said_by(command, "check", "--dsn", target.dsn, cwd=installed.folder)
+    installed.run("mcp-persist-sa", "upgrade", "--dsn", target.dsn)
+    assert HEAD in installed.run("mcp-persist-sa", "current", "--check-heads", "--dsn", target.dsn)
+    installed.run("mcp-persist-sa", "check", "--dsn", target.dsn)
 
 
 @pytest.mark.parametrize("way", ["separate", "together"])
@@ -81,18 +85,18 @@ def test_a_host_application_uses_it_as_the_example_says(
     example = shutil.copytree(REPOSITORY / "examples" / "host_alembic", tmp_path / "host")
     url = target.async_url
 
-    def host(*words: str) -> str:
-        return said_by(installed.python, *words, cwd=example, HOST_DATABASE_URL=url)
+    def host(program: str, *words: str) -> str:
+        return installed.run(program, *words, cwd=example, HOST_DATABASE_URL=url)
 
-    host("-m", "alembic", "-c", f"{way}.ini", "upgrade", "heads")
+    host("alembic", "-c", f"{way}.ini", "upgrade", "heads")
     if way == "separate":
-        said_by(installed.folder / "bin" / "mcp-persist-sa", "upgrade", "--dsn", url, cwd=example)
-    assert "No new upgrade operations detected." in host("-m", "alembic", "-c", f"{way}.ini", "check")
-    assert host("application.py") == "1 events"
+        host("mcp-persist-sa", "upgrade", "--dsn", url)
+    assert "No new upgrade operations detected." in host("alembic", "-c", f"{way}.ini", "check")
+    assert host("python", "application.py") == "1 events"
 
 
 def test_an_editable_installation_has_no_copy_of_the_migrations(tmp_path: Path) -> None:
     environment = Environment.make(tmp_path / "venv", sys.executable, "--no-deps", "-e", REPOSITORY)
     assert {path.suffix for path in environment.site_packages.glob("*mcp_persist_sa*")} == {".pth", ".dist-info"}
     code = "import importlib.util as u; print(u.find_spec('mcp_persist_sa').origin)"
-    assert environment.run_code(code) == str(REPOSITORY / "mcp_persist_sa" / "__init__.py")
+    assert environment.run("python", "-c", code) == str(REPOSITORY / "mcp_persist_sa" / "__init__.py")

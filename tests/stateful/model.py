@@ -100,13 +100,12 @@ class Holding:
 
     # Its state
 
-    def settle_state(self) -> int:
-        """Let state expire, and say how many values did."""
+    def settle_state(self) -> None:
+        """Let state expire."""
         if self.over:
-            return self.values.expire(self.now())
-        if self.record is None and self.rules.state_ttl is not None:
-            return self.values.expire(self.now() - self.rules.state_ttl)
-        return 0
+            self.values.expire(self.now())
+        elif self.record is None and self.rules.state_ttl is not None:
+            self.values.expire(self.now() - self.rules.state_ttl)
 
     # Its streams
 
@@ -185,13 +184,13 @@ class Holding:
 
     def wipe(self) -> tuple[Purged, Purged]:
         """Remove everything, and give the least and the most that the store may say it was."""
-        aged = self.settle_state()
-        values = len(self.values.keys())
+        self.settle_state()
+        values = len(self.values.keys()) + self.values.lapsed
         events = sum(len(stream.kept) for stream in self.streams)
         least = sum(len(stream.visible(self.oldest)) for stream in self.streams) if self.rules.limited else events
         there = self.record is not None
         low = Purged(int(there and not self.over), len(self.streams), least, 0 if self.limbo else values)
-        high = Purged(int(there), len(self.streams), events, _MANY if self.limbo else values + aged)
+        high = Purged(int(there), len(self.streams), events, _MANY if self.limbo else values)
         self.record, self.values, self.limbo = None, Values(), False
         self.drop_streams()
         return low, high

@@ -66,19 +66,15 @@ class Retaining(Base):
 
     def _purged(self, place: At, session_id: str, holding: Holding) -> tuple[Purged, Purged]:
         """Let the model remove what the store should have removed, and give the least and the most of it."""
-        now = self.clock()
-        aged = holding.settle_state()
+        holding.settle_state()
         if holding.over:
-            return self._wiped(holding, aged)
+            low, high = holding.wipe()
+            return low._replace(sessions=1), high
+        lapsed = holding.values.lapsed
         least, most = self._removed_events(holding)
         forgotten = self._forgotten(place, session_id, holding)
-        rows = [value for value in holding.values.values.values() if not value.present]
-        holding.values.forget(now - MARK_OF_DELETION)
-        return Purged(streams=forgotten, events=least), Purged(streams=forgotten, events=most, state=len(rows))
-
-    def _wiped(self, holding: Holding, aged: int) -> tuple[Purged, Purged]:
-        low, high = holding.wipe()
-        return low._replace(sessions=1, state=aged), high
+        holding.values.forget(self.clock() - MARK_OF_DELETION)
+        return Purged(0, forgotten, least, lapsed), Purged(0, forgotten, most, lapsed)
 
     def _removed_events(self, holding: Holding) -> tuple[int, int]:
         over, visible, kept = holding.over_limits(), 0, 0

@@ -26,6 +26,7 @@ class Value:
         version: Its version.
         written: When.
         present: False once it was deleted, or has expired.
+        lapsed: Whether it has expired and was not removed yet.
         forgotten: Whether the store need not know the version of a value that is not present any more.
     """
 
@@ -33,6 +34,7 @@ class Value:
     version: int
     written: datetime
     present: bool = True
+    lapsed: bool = False
     forgotten: bool = False
 
 
@@ -42,16 +44,21 @@ class Values:
 
     values: dict[str, Value] = field(default_factory=dict[str, Value])
 
-    def expire(self, oldest: datetime) -> int:
-        """Take away what was written before; how many values that were."""
-        old = [value for value in self.values.values() if value.present and value.written <= oldest]
-        for value in old:
-            value.present, value.forgotten = False, True
-        return len(old)
+    def expire(self, oldest: datetime) -> None:
+        """Take away what was written before."""
+        for value in self.values.values():
+            if value.present and value.written <= oldest:
+                value.present, value.lapsed, value.forgotten = False, True, True
+
+    @property
+    def lapsed(self) -> int:
+        """How many values have expired and were not removed yet."""
+        return sum(value.lapsed for value in self.values.values())
 
     def forget(self, deleted_before: datetime) -> None:
-        """The store has been tidied up: the versions of old deletions need not be known any more."""
+        """The store has been tidied up: nor need the versions of old deletions be known any more."""
         for value in self.values.values():
+            value.lapsed = False
             if not value.present and value.written <= deleted_before:
                 value.forgotten = True
 

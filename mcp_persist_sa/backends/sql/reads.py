@@ -27,10 +27,18 @@ from mcp_persist_sa.schema import events, streams
 _PLACE = sa.bindparam("place", type_=sa.BigInteger())
 
 
+_LEAN = [events.c[name] for name in ("sequence", "nonce", "final", "size", "created_at")]
+"""Of an event what pages are made of; the messages are fetched at last, lest more of them be moved than are read."""
+
+
+def _at(event: FromClause, sequence: Any) -> Any:
+    return (event.c.session_key == SESSION) & (event.c.stream_key == STREAM) & (event.c.sequence == sequence)
+
+
 def _beside_stream(page: FromClause, *more: Any) -> Any:
     """A page beside what says whether it may be read: the stream's row, the event at the place, the session."""
-    anchor = events.alias("anchor")
-    at_place = (anchor.c.session_key == SESSION) & (anchor.c.stream_key == STREAM) & (anchor.c.sequence == _PLACE)
+    anchor, content = events.alias("anchor"), events.alias("content")
+    message = sa.select(content.c.message).where(_at(content, page.c.sequence)).scalar_subquery()
     return (
         sa.select(
             streams.c.purged_through,
@@ -41,13 +49,13 @@ def _beside_stream(page: FromClause, *more: Any) -> Any:
             anchor.c.nonce.label("anchor_nonce"),
             page.c.sequence,
             page.c.nonce,
-            page.c.message,
+            message.label("message"),
             page.c.final,
             page.c.created_at,
             page.c.expired,
             *more,
         )
-        .select_from(streams.outerjoin(anchor, at_place).outerjoin(page, sa.true()))
+        .select_from(streams.outerjoin(anchor, _at(anchor, _PLACE)).outerjoin(page, sa.true()))
         .where(streams.c.session_key == SESSION, streams.c.stream_key == STREAM)
         .order_by(page.c.sequence)
     )
@@ -56,7 +64,7 @@ def _beside_stream(page: FromClause, *more: Any) -> Any:
 def _page_statement() -> Any:
     """The limits stand in the inner queries, where the index gives the order; one row more tells if there are more."""
     following = (
-        sa.select(events, is_expired.label("expired"))
+        sa.select(*_LEAN, is_expired.label("expired"))
         .where(of_stream, events.c.sequence > _PLACE)
         .order_by(events.c.sequence)
         .limit(sa.bindparam("one_more", type_=sa.Integer()))
@@ -81,7 +89,7 @@ def _page_statement() -> Any:
 
 def _back_statement() -> Any:
     preceding = (
-        sa.select(events, sa.false().label("expired"))
+        sa.select(*_LEAN, sa.false().label("expired"))
         .where(of_stream, events.c.sequence < _PLACE, ~is_expired)
         .order_by(events.c.sequence.desc())
         .limit(LIMIT)

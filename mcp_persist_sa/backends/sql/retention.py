@@ -52,13 +52,16 @@ class Limits:
 
 
 _of_cut = (events.c.session_key == _KEY) & (events.c.stream_key == _STREAM)
+_at_cut = sa.select(events).where(_of_cut, events.c.sequence == _THROUGH).subquery("at_cut")
+_cut_at = sa.select(_at_cut.c.created_at).scalar_subquery()
 _MARK = (
     sa.update(streams)
     .where(streams.c.session_key == _KEY, streams.c.stream_key == _STREAM, streams.c.purged_through < _THROUGH)
     .values(
         purged_through=_THROUGH,
-        purged_nonce=sa.select(events.c.nonce).where(_of_cut, events.c.sequence == _THROUGH).scalar_subquery(),
+        purged_nonce=sa.select(_at_cut.c.nonce).scalar_subquery(),
         last_sequence=sa.case((streams.c.last_sequence < _THROUGH, _THROUGH), else_=streams.c.last_sequence),
+        updated_at=sa.case((streams.c.updated_at < _cut_at, _cut_at), else_=streams.c.updated_at),
     )
 )
 _REMOVE = sa.delete(events).where(_of_cut, events.c.sequence <= _THROUGH)

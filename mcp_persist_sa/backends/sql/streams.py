@@ -45,12 +45,12 @@ def _info_statement() -> Any:
     kept = (
         sa.select(
             events.c.stream_key,
-            sa.func.count().label("count"),
-            sa.func.sum(events.c.size).label("size"),
-            sa.func.min(events.c.sequence).label("first"),
+            sa.func.count().filter(~is_expired).label("count"),
+            sa.func.sum(events.c.size).filter(~is_expired).label("size"),
+            sa.func.min(events.c.sequence).filter(~is_expired).label("first"),
             sa.func.max(events.c.sequence).label("last"),
         )
-        .where(events.c.session_key == SESSION, ~is_expired)
+        .where(events.c.session_key == SESSION)
         .group_by(events.c.stream_key)
         .subquery("kept")
     )
@@ -113,7 +113,7 @@ def _info(row: Any) -> StreamInfo:
         count=row.kept_events,
         size=int(row.kept_bytes),
         first_event_id=event_id(row.first_sequence, row.first_nonce),
-        last_event_id=event_id(row.newest_sequence, row.last_nonce),
+        last_event_id=event_id(row.newest_sequence, row.last_nonce) if row.kept_events else None,
         last_sequence=max(row.last_sequence, row.newest_sequence or 0),
         created_at=row.created_at,
         last_activity_at=max(row.updated_at, row.newest_at or row.updated_at),
