@@ -107,7 +107,7 @@ async def _repeat(database: Database, work: Work[T], *, atomic: bool, writes: bo
             return await once(database, work, atomic=atomic, writes=writes)
         except Failure as error:
             # What may have happened is not denied when a later attempt fails.
-            failure = failure if failure is not None and failure.fault is Fault.LOST else error
+            failure = failure if writes and failure is not None and failure.fault is Fault.LOST else error
             if error.fault is not Fault.UNDONE and not (error.fault is Fault.LOST and repeatable):
                 break
     assert failure is not None

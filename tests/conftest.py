@@ -9,6 +9,7 @@ import pytest
 
 from mcp_persist_sa.migrate import upgrade
 from mcp_persist_sa.store import Store
+from tests import interpreters
 from tests.databases import ALL, SHARED, Database, make
 from tests.servers import Databases
 
@@ -47,3 +48,11 @@ async def shared_database(
 async def store(database: Database) -> Store:
     """An open store on each kind of database."""
     return await database.open()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the interpreters that a run of `test_versions.py` could not find."""
+    if any("test_versions.py" in report.nodeid for report in terminalreporter.getreports("passed")):
+        found = {version: interpreters.find(version) for version in interpreters.others()}
+        for version, interpreter in found.items():
+            terminalreporter.write_line(f"Python {version}: {interpreter or 'NOT FOUND, so it was NOT tested'}")

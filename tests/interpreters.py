@@ -37,8 +37,3 @@ def _is(interpreter: Path, version: str) -> bool:
     code = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
     done = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     return done.stdout.strip() == version
-
-
-def missing() -> list[str]:
-    """The supported versions that cannot be tested here."""
-    return [version for version in others() if find(version) is None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class Watched:
 
 
 @asynccontextmanager
-async def _watched(engine: AsyncEngine) -> AsyncIterator[Watched]:
+async def _watched(engine: AsyncEngine) -> AsyncGenerator[Watched, None]:
     try:
         yield Watched(engine)
     finally:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ async def test_a_role_without_privileges_is_said(new_postgres: Callable[[], str]
 
 
 @asynccontextmanager
-async def _role(dsn: str, password: str = "one") -> AsyncIterator[str]:
+async def _role(dsn: str, password: str = "one") -> AsyncGenerator[str, None]:
     """The DSN of a role of its own, that may only log in."""
     name = f"role_{secrets.token_hex(6)}"
     admin.execute(dsn, f"CREATE ROLE {name} LOGIN PASSWORD '{password}'")

@@ -20,7 +20,12 @@ from tests.servers.processes import REPOSITORY
 
 TOOLS = ["pytest", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "hypothesis"]
 CORE = ["tests/contract/test_events.py", "tests/migrations/test_stairway.py"]
-CHOSEN = "(sqlite or postgres) and not (memory or engine or megabyte or long or more_events or writers or find or hold)"
+CHOSEN = (
+    "(sqlite or postgres) and (is_read or in_order or final or gap or tail or deleted or revision_goes or catalogue) "
+    "and not (memory or engine or megabyte or long or writers)"
+)
+pytestmark = pytest.mark.timeout(900)
+
 PRESENT = [version for version in interpreters.others() if interpreters.find(version)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ async def test_a_tail_from_now_of_a_finished_stream_waits_for_the_next_of_that_n
         assert await rest(items) == []
 
 
-async def _until_it_waits(store: Store, tail: asyncio.Future[object]) -> None:
+async def _until_it_waits(store: Store, tail: asyncio.Future[Any]) -> None:
     """Give a tail that has just begun the time for its first reads: those that follow it are queued behind them."""
     for _ in range(20):
         await asyncio.sleep(0)

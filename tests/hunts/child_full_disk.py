@@ -15,7 +15,6 @@ MEGABYTE = 1024 * 1024
 
 
 async def main(folder: Path) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], check=True)
     ballast = folder / "ballast"
     ballast.write_bytes(bytes(4 * MEGABYTE))
     dsn = f"sqlite:///{folder / 'store.db'}"
@@ -24,4 +23,5 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", sys.argv[1]], check=True)
     asyncio.run(main(Path(sys.argv[1])))

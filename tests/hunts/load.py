@@ -1,4 +1,4 @@
-"""A load of callers on one store in this process, every one of whose calls must succeed."""
+"""A load of callers on one store in this process, whose calls must succeed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from mcp_persist_sa import NewEvent, Store
+from mcp_persist_sa import NewEvent, OutcomeUnknown, Store
 from tests.databases import Database
 from tests.hunts.support import PATIENCE, check_once, check_order, check_streams, stored_rows
 
@@ -24,12 +24,14 @@ class Load:
         asked: All messages that were given to the store.
         acknowledged: Messages by event id.
         counted: How often the counter in the state was increased.
+        uncertain: How often nobody can tell whether it was.
     """
 
     store: Store
     asked: set[str] = field(default_factory=set[str])
     acknowledged: dict[str, str] = field(default_factory=dict[str, str])
     counted: int = 0
+    uncertain: int = 0
     _stopped: bool = False
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -99,8 +101,13 @@ class Load:
 
     async def _counter(self) -> None:
         while not self._stopped:
-            await self.store.state(SESSION).update("count", lambda value: value + 1, 0)
-            self.counted += 1
+            try:
+                await self.store.state(SESSION).update("count", lambda value: value + 1, 0)
+                self.counted += 1
+            except OutcomeUnknown as error:
+                # Only where a reply was lost and another lane counted on before the store could send it again.
+                assert "others have written since" in str(error)  # noqa: PT017
+                self.uncertain += 1
 
     async def check(self, database: Database) -> None:
         """All that was asked for is stored once, since no call has failed."""
@@ -109,4 +116,4 @@ class Load:
         check_streams(rows)
         check_once(rows, self.acknowledged, self.asked)
         check_order(rows)
-        assert await self.store.state(SESSION).get("count", 0) == self.counted
+        assert self.counted <= await self.store.state(SESSION).get("count", 0) <= self.counted + self.uncertain

@@ -138,7 +138,13 @@ class Pools:
         return sum(pool.checkedout() for pool in self._pools)
 
 
-_LEFT_OPEN = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+CLIENTS = (
+    "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+    "AND backend_type = 'client backend'"
+)
+"""The server processes of everybody else's connections to a Postgres database."""
+
+_LEFT_OPEN = f"SELECT count(*) FROM {CLIENTS} AND state LIKE 'idle in%'"
 
 
 async def check_nothing_left(database: Database, pools: Pools) -> None:

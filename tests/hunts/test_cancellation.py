@@ -12,7 +12,7 @@ from mcp_persist_sa import Event, NewEvent, Store
 from tests.contract.support import execute, to_the_end
 from tests.databases import Database
 from tests.hunts.operations import READS, WRITES, Operation, prepare, use_everything
-from tests.hunts.support import HUNT, Pools, bounded, check_intact, check_nothing_left, eventually
+from tests.hunts.support import CLIENTS, HUNT, Pools, bounded, check_intact, check_nothing_left, eventually
 
 ROUNDS = 12 * HUNT
 CALLERS = 40
@@ -112,8 +112,7 @@ def _texts(tag: str, count: int) -> list[str]:
 async def _nobody_is_connected(database: Database) -> bool:
     if not database.is_postgres:
         return not any(thread.name.startswith("mcp-persist-sa") for thread in threading.enumerate())
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    return await execute(database, query) == [(0,)]
+    return await execute(database, f"SELECT count(*) FROM {CLIENTS}") == [(0,)]
 
 
 async def test_opening_that_is_given_up_leaves_nothing_behind(shared_database: Database, rng: Random) -> None:

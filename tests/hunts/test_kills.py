@@ -17,6 +17,7 @@ from tests.databases import Database
 from tests.hunts.load import Load
 from tests.hunts.processes import WriterProcess
 from tests.hunts.support import (
+    CLIENTS,
     HUNT,
     Pools,
     check_intact,
@@ -99,12 +100,8 @@ async def own_database(own_postgres: PostgresServer) -> Database:
 
 async def _backend_pids(database: Database) -> list[int]:
     """The server processes of the store's connections; none while the server recovers."""
-    query = (
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-        "AND backend_type = 'client backend' ORDER BY pid"
-    )
     try:
-        return [pid for (pid,) in await execute(database, query)]
+        return [pid for (pid,) in await execute(database, f"SELECT pid FROM {CLIENTS} ORDER BY pid")]
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return []
 

@@ -13,7 +13,16 @@ import pytest
 from mcp_persist_sa import NewEvent, Store
 from tests.contract.support import execute
 from tests.hunts.conftest import Proxied
-from tests.hunts.support import PATIENCE, Pools, check_nothing_left, check_once, check_streams, eventually, stored_rows
+from tests.hunts.support import (
+    CLIENTS,
+    PATIENCE,
+    Pools,
+    check_nothing_left,
+    check_once,
+    check_streams,
+    eventually,
+    stored_rows,
+)
 from tests.servers import FaultProxy
 
 Write = Callable[[Store], Awaitable[dict[str, str]]]
@@ -51,12 +60,6 @@ async def _mixed(store: Store) -> dict[str, str]:
 WRITES = pytest.mark.parametrize("write", [_one, _many_at_once, _with_an_end, _claimed, _mixed])
 
 
-async def _backends(proxied: Proxied) -> int:
-    """The server processes of the stores, which come and go with their connections."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    return (await execute(proxied.direct, query))[0][0]
-
-
 @WRITES
 async def test_a_request_that_arrives_when_it_was_sent_again_is_done_once(
     proxied: Proxied, pools: Pools, write: Write
@@ -79,7 +82,7 @@ async def test_a_request_that_arrives_when_it_was_sent_again_is_done_once(
         proxied.proxy.pass_through()
         await proxied.proxy.wait_until(lambda proxy: proxy.connections == 0)
         # The server does what has arrived before it notices that nobody is there.
-        await eventually("the old server process has ended", lambda: _only(proxied, 1))
+        await eventually("the old server process has ended", lambda: _is_connected(proxied, 1))
         assert await stored_rows(proxied.direct) == rows
         check_streams(rows)
         check_once(rows, acknowledged)
@@ -88,8 +91,8 @@ async def test_a_request_that_arrives_when_it_was_sent_again_is_done_once(
         await proxied.database.close()
 
 
-async def _only(proxied: Proxied, count: int) -> bool:
-    return await _backends(proxied) == count
+async def _is_connected(proxied: Proxied, count: int) -> bool:
+    return await execute(proxied.direct, f"SELECT count(*) FROM {CLIENTS}") == [(count,)]
 
 
 @asynccontextmanager
@@ -148,11 +151,9 @@ async def test_a_request_that_is_still_under_way_when_it_is_sent_again_is_done_o
     await check_nothing_left(proxied.direct, pools)
 
 
-_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-
 async def _this_many_wait(proxied: Proxied, count: int) -> bool:
-    return (await execute(proxied.direct, _WAITING))[0][0] == count
+    query = f"SELECT count(*) FROM {CLIENTS} AND wait_event_type = 'Lock'"
+    return await execute(proxied.direct, query) == [(count,)]
 
 
 async def _hold_commits(proxied: Proxied) -> None:

@@ -15,7 +15,16 @@ from mcp_persist_sa import Event, Gap, OutcomeUnknown, Overloaded, PersistError,
 from tests.contract.support import execute, to_the_end
 from tests.databases import Database
 from tests.hunts.operations import OPERATIONS, READS, WRITES, prepare, use_everything
-from tests.hunts.support import PATIENCE, Pools, bounded, check_nothing_left, check_once, eventually, stored_rows
+from tests.hunts.support import (
+    CLIENTS,
+    PATIENCE,
+    Pools,
+    bounded,
+    check_nothing_left,
+    check_once,
+    eventually,
+    stored_rows,
+)
 from tests.servers import FaultProxy, PostgresServer
 from tests.servers.dsns import Dsn
 
@@ -162,11 +171,9 @@ async def _works(store: Store, name: str) -> bool:
     return True
 
 
-_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = '{}'"
-
-
 async def _at_most(outage: Outage, most: int) -> bool:
-    return (await execute(outage.direct, _CONNECTIONS.format(APPLICATION)))[0][0] <= most
+    query = f"SELECT count(*) FROM {CLIENTS} AND application_name = '{APPLICATION}'"
+    return (await execute(outage.direct, query))[0][0] <= most
 
 
 async def test_what_a_claimed_stream_queues_during_an_outage_is_stored_afterwards_and_the_rest_is_a_gap(

@@ -161,6 +161,23 @@ async def test_a_migration_does_not_wait_for_ever(postgres_target: Target, monke
     assert postgres_target.tables() == set()
 
 
+async def test_a_migration_may_take_longer_than_the_timeout_of_a_call(
+    postgres_template: Databases, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_revision(folder, 'op.execute("SELECT pg_sleep(5)")')
+    monkeypatch.setattr(migrate, "script_location", lambda: folder)
+    targets = [Target("postgresql", postgres_template.create()) for _ in range(2)]
+    engine = create_async_engine(targets[1].async_url)
+
+    async def use(store: Store) -> None:
+        async with store:
+            await store.append("session", "stream", "{}")
+
+    options = {"migrate": True, "timeout": 3}
+    await asyncio.gather(use(open_store(targets[0].dsn, **options)), use(Store(engine, **options)))
+    await engine.dispose()
+
+
 async def test_a_migration_that_is_killed_leaves_nothing(target: Target, folder: Path) -> None:
     add_revision(
         folder, 'op.create_table("mcp_half", sa.Column("id", sa.Integer()))\nprint("half", flush=True)\ninput()'

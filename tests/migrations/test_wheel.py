@@ -16,7 +16,7 @@ from tests.installed import Environment
 from tests.migrations.support import Target
 from tests.servers.processes import REPOSITORY
 
-pytestmark = pytest.mark.xdist_group("wheel")
+pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.timeout(900)]
 
 UPGRADE = """
 import asyncio, sys

@@ -171,12 +171,12 @@ class Holding:
 
     def over_limits(self) -> dict[str, int]:
         """By stream key, the number through which events need not be kept."""
-        events = [(event, stream.key) for stream in self.streams for event in stream.kept]
-        events.sort(key=lambda pair: (pair[0].span.last, pair[0].sequence), reverse=True)
+        kept = [(event, stream.key, n) for n, stream in enumerate(self.streams) for event in stream.kept]
+        kept.sort(key=lambda found: (found[0].span.last, found[2], found[0].sequence), reverse=True)
         rules, through = self.rules, dict[str, int]()
         total = _Total(rules.events_per_session, rules.bytes_per_session)
         totals = {stream.key: _Total(rules.events_per_stream, rules.bytes_per_stream) for stream in self.streams}
-        for event, key in events:
+        for event, key, _ in kept:
             # Both count each event.
             if total.passes(event) | totals[key].passes(event):
                 through[key] = max(through.get(key, 0), event.sequence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import count
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from mcp_persist_sa.backends.sql.purge import Purge
 from mcp_persist_sa.backends.sql.reading import Reading
 from mcp_persist_sa.backends.sql.retention import Cut
 from mcp_persist_sa.database import Database, Failure, once, read, write
-from mcp_persist_sa.errors import OutcomeUnknown, SessionExists, SessionLimitReached
+from mcp_persist_sa.errors import SessionExists, SessionLimitReached
 from mcp_persist_sa.identity import EventId, new_stream_key
 from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import Options
@@ -166,17 +167,8 @@ class SQLBackend:
 
     async def put_state(self, session_key: str, key: str, value: JSONValue, version: int | None) -> int | None:
         row = state.new_row(self._options.namespace, session_key, key, value, new_stream_key())
-        sent = 0
-
-        def put(connection: sa.Connection) -> int | None:
-            nonlocal sent
-            sent += 1
-            return state.put(connection, row, version, self._common())
-
-        written = await self._write(put)
-        if written is None and sent > 1:
-            raise OutcomeUnknown("The reply was lost, and others have written since: the value was set before, or not.")
-        return written
+        sent = count()
+        return await self._write(lambda c: state.put(c, row, version, self._common(), again=next(sent) > 0))
 
     async def delete_state(self, session_key: str, key: str) -> bool:
         return await self._write(lambda c: state.delete(c, session_key, key, self._common()))

@@ -8,21 +8,28 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from mcp_persist_sa.errors import OutcomeUnknown
 from mcp_persist_sa.models import JSONValue, StateEntry
 from mcp_persist_sa.schema import session_state, sessions
 from mcp_persist_sa.sqltypes import before, now
 
 _KEY = sa.bindparam("for_session", type_=sa.Text())
 _NAME = sa.bindparam("state_key", type_=sa.Text())
-_session = sa.select(sessions.c.session_key).where(sessions.c.session_key == session_state.c.session_key)
-_expired_session = sa.exists(_session.where(sessions.c.expires_at <= now()))
 _old = sa.func.coalesce(session_state.c.updated_at <= before(now(), "state_ttl"), sa.false())
-expired = sa.or_(_expired_session, sa.and_(~sa.exists(_session), _old))
+
+
+def _is_over(session_key: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    session = sa.select(sessions.c.session_key).where(sessions.c.session_key == session_key)
+    return sa.or_(sa.exists(session.where(sessions.c.expires_at <= now())), sa.and_(~sa.exists(session), _old))
+
+
+expired = _is_over(session_state.c.session_key)
 """State that is not served any more: of a session that has expired, or of a handle that is long unused."""
 
 _mine = session_state.c.session_key == _KEY
 _one = sa.and_(_mine, session_state.c.key == _NAME)
-_vacant = sa.or_(session_state.c.value.is_(sa.null()), expired)
+# Not with `expired`: inside ON CONFLICT its inner SELECT would not mean the row in hand, but look at all state there is.
+_vacant = sa.or_(session_state.c.value.is_(sa.null()), _is_over(_KEY))
 _GET = sa.select(session_state.c.value, session_state.c.version).where(_one, ~_vacant)
 _KEYS = sa.select(session_state.c.key).where(_mine, ~_vacant).order_by(session_state.c.key)
 _EMPTY = {"value": sa.null(), "version": session_state.c.version + 1, "updated_at": now()}
@@ -38,11 +45,12 @@ def get(connection: sa.Connection, session_key: str, key: str, common: Mapping[s
 
 
 def put(
-    connection: sa.Connection, row: Mapping[str, Any], version: int | None, common: Mapping[str, Any]
+    connection: sa.Connection, row: Mapping[str, Any], version: int | None, common: Mapping[str, Any], *, again: bool
 ) -> int | None:
     """Write a value, if its version is the given one (0: if there is none; None: in any case), and give the new one.
 
-    The row says who wrote it, so that the same call, sent again after a lost reply, finds that it succeeded.
+    The row says who wrote it, so that the same call, sent `again` after a lost reply, finds that it succeeded; if
+    others may have written over it since, nobody can tell.
     """
     values = {"for_session": row["session_key"], "state_key": row["key"], **common}
     if version:
@@ -57,7 +65,11 @@ def put(
     if found is not None:
         return found
     last = connection.execute(_WRITER, values).first()
-    return last.version if last is not None and last.written_by == row["written_by"] else None
+    if last is not None and last.written_by == row["written_by"]:
+        return last.version
+    if again and not (last is not None and version and last.version <= version + 1):
+        raise OutcomeUnknown("The reply was lost, and others have written since: the value was set before, or not.")
+    return None
 
 
 def _upsert(dialect: str, row: Mapping[str, Any], where: sa.ColumnElement[bool]) -> Any:
