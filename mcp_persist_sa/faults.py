@@ -55,6 +55,8 @@ def fault_of(error: BaseException) -> Fault:
         return _state_fault(state)
     if isinstance(error, sqlalchemy.exc.TimeoutError):
         return Fault.UNDONE
+    if isinstance(root, TypeError):
+        return Fault.OTHER
     if isinstance(root, OSError | EOFError | asyncio.TimeoutError) or "connection" in str(root).lower():
         return Fault.LOST
     return Fault.OTHER

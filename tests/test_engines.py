@@ -28,7 +28,7 @@ from mcp_persist_sa import (
     configure_sqlite,
     open_store,
 )
-from tests.contract.support import fill, rest
+from tests.contract.support import Clock, fill, rest
 from tests.servers import FaultProxy, PostgresServer
 
 _opened: list[str] = []
@@ -252,6 +252,43 @@ async def _keeps_the_promises(engine: AsyncEngine) -> None:
         )
         assert sorted(counted) == list(range(1, 21))
         await store.purge()
+
+
+# How much happens at a time
+
+
+class Removals:
+    """How many events each transaction on an engine removes."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.counts = [0]
+        event.listen(engine.sync_engine, "after_cursor_execute", self._executed)
+        event.listen(engine.sync_engine, "commit", self._committed)
+
+    def _executed(self, _connection: object, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("DELETE FROM mcp_events"):
+            self.counts[-1] += cursor.rowcount
+
+    def _committed(self, _connection: object) -> None:
+        self.counts.append(0)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_much_is_removed_in_many_short_transactions(
+    kind: str, tmp_path: Path, new_postgres: Callable[[], str]
+) -> None:
+    clock = Clock()
+    made = _sqlite(tmp_path / "store.db") if kind == "sqlite" else _postgres(new_postgres())
+    async with _watched(made) as watched, Store(watched.engine, event_ttl=60, clock=clock) as store:
+        for stream_id in ("1", "2", "3"):
+            await fill(store, "session", stream_id, 1700)
+        ids = await fill(store, "other", "1", 2500)
+        removals = Removals(watched.engine)
+        assert await store.delete_before("other", ids[-1]) == 2499
+        clock.advance(seconds=60)
+        assert (await store.purge()).events == 5101
+        assert sum(removals.counts) == 7600
+        assert max(removals.counts) == 1000
 
 
 # What is no engine for us

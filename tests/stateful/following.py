@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis.stateful import invariant, precondition, rule
 
-from mcp_persist_sa import PersistError, SessionNotFound, UnknownEvent
+from mcp_persist_sa import HistoryLost, PersistError, SessionNotFound, UnknownEvent
 from tests.stateful import strategies as given
 from tests.stateful.base import WHERE, At, Base
 from tests.stateful.checks import check_items
@@ -69,8 +69,8 @@ class Following(Base):
         if holding.over:
             return self._ends(follower, SessionNotFound)
         if follower.stream.gone:
-            # A deletion closes the session first, which some see.
-            return self._ends(follower, UnknownEvent, type(None))
+            # A deletion closes the session, removes the events and then the streams, and a tail may look in between.
+            return self._ends(follower, UnknownEvent, HistoryLost, type(None))
         expected = follower.stream.items(follower.position, holding.oldest)
         self.run(follower.reach(follower.taken + len(expected)))
         check_items(follower.items[follower.taken :], expected)
