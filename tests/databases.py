@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from mcp_persist_sa.engine import configure_sqlite
 from mcp_persist_sa.store import Store, open_store
 
-SHARED = ("sqlite", "postgres")
+SHARED: tuple[str, ...] = ("sqlite", "postgres")
 """Databases that several stores, and other processes, can open."""
 
-ALL = (*SHARED, "sqlite-memory", "sqlite-engine", "postgres-engine")
+ALL: tuple[str, ...] = (*SHARED, "sqlite-memory", "sqlite-engine", "postgres-engine")
 """Also a database in memory, and engines that the caller owns."""
 
 

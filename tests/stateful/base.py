@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
@@ -80,6 +81,9 @@ class Base(RuleBasedStateMachine):
             if self.places and sys.exc_info()[0] is None:
                 self.audit(-1)
         finally:
+            if sys.exc_info()[0] is not None:
+                # Of a failure that does not come again, Hypothesis would only say that it does not.
+                traceback.print_exc()
             self.run(self._close())
 
     async def _close(self) -> None:

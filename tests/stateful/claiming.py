@@ -61,10 +61,11 @@ class Claiming(Base):
         try:
             writer.claim.append(bad.event().message, final=final)
         except InvalidInput as error:
-            assert type(error) is (TooLarge if bad.filling else InvalidInput)
-            writer.skipped += 1
+            refusal = type(error)
         else:
             raise AssertionError("It was accepted.")
+        assert refusal is (TooLarge if bad.filling else InvalidInput)
+        writer.skipped += 1
 
     def _write(self, writer: Writer, events: list[NewEvent]) -> list[Seen]:
         if writer.finished:

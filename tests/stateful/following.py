@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis.stateful import invariant, precondition, rule
 
 from mcp_persist_sa import HistoryLost, PersistError, SessionNotFound, UnknownEvent
@@ -48,7 +50,7 @@ class Following(Base):
         async for item in place.store.tail(seen.session_id, after=seen.event_id):
             raise AssertionError(item)
 
-    def _follow(self, place: At, session: str, follower: Follower, **where: str) -> None:
+    def _follow(self, place: At, session: str, follower: Follower, **where: Any) -> None:
         if len(self.followers) == MOST:
             self.run(self.followers.pop(0).stop())
         self.run(follower.start(place.store.tail(session, **where)))
@@ -107,5 +109,3 @@ class Following(Base):
         assert type(follower.error) in kinds, follower.error
         assert len(follower.items) == follower.taken
         return False
-
-

@@ -23,7 +23,6 @@ class Counter(BaseModel):
     label: str = "x"
 
 
-
 COUNTERS = st.builds(Counter, count=st.integers(-9, 9), label=given.NAMES)
 
 

@@ -133,7 +133,10 @@ class Refusing(Base):
             "key": lambda: _on_key(bad),
             "filter": lambda: _on_owner(bad),
             "value": lambda: _on_value(bad),
-            "call": lambda: _WRONG_CALLS + [lambda store, page=page: store.sessions.list(after=page) for page in _NO_PAGES],
+            "call": lambda: [
+                *_WRONG_CALLS,
+                *(lambda store, page=page: store.sessions.list(after=page) for page in _NO_PAGES),
+            ],
         }
         if what == "message":
             kind = TooLarge if bad.filling else InvalidInput

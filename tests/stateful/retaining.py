@@ -96,5 +96,3 @@ class Retaining(Base):
             assert not stream.kept
         holding.streams = [stream for stream in holding.streams if not stream.gone]
         return len(gone)
-
-

@@ -16,8 +16,8 @@ from tests.stateful.model import Holding
 class Seen(NamedTuple):
     """An event id, and to whom it was given.
 
-    What goes into a bundle must not depend on who came first in a race, because Hypothesis takes it for granted that the
-    same choices lead to the same choices. So there are as many of these as there were events, stored or not.
+    What goes into a bundle must not depend on who came first in a race, because Hypothesis takes it for granted that
+    the same choices lead to the same choices. So there are as many of these as there were events, stored or not.
     """
 
     where: int

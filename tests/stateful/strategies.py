@@ -29,7 +29,6 @@ MAX_STATE = 4_000
 _MEGABYTE = 1_000_000
 
 
-
 def mostly(common: st.SearchStrategy[T], rare: st.SearchStrategy[T], times: int = 4) -> st.SearchStrategy[T]:
     """One of two, the first so many times as often; `one_of` does not count what it is given twice."""
     return st.sampled_from([True] * times + [False]).flatmap(lambda often: common if often else rare)
@@ -37,7 +36,7 @@ def mostly(common: st.SearchStrategy[T], rare: st.SearchStrategy[T], times: int 
 
 # Text. No alphabet has both halves of a surrogate pair, because JSON would make one character of them.
 
-_ODD = "\x01\x7f\"\\/aé\u2028\uffff\U0001d11e"
+_ODD = '\x01\x7f"\\/aé\u2028\uffff\U0001d11e'
 _storable = st.text(_ODD, max_size=5)
 _odd_text = st.one_of(_storable, st.text("\0\ud800a", max_size=3), st.text("\0\udfffa", max_size=3))
 
@@ -136,7 +135,7 @@ FORGERY = mostly(st.just(AS_IT_IS), st.sampled_from([*FORGERIES]), 2)
 # Times
 
 STEPS = st.sampled_from([1.37, 7.37, 31.37, 61.37, 111.37, 301.37, 4001.37])
-"""Seconds. No sum of up to a hundred of them is a whole number, so that nothing expires at the very moment of a look."""
+"""Seconds. No sum of up to a hundred of them is a whole number: nothing expires at the very moment of a look."""
 
 LIMITS: list[dict[str, int]] = [
     {},

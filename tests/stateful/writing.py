@@ -96,7 +96,8 @@ class Writing(Base):
         try:
             present = holding.shared(stream)
         except Refusal as refusal:
-            assert {type(outcome) for _, outcome in work} <= refusal.kinds
+            if not {type(outcome) for _, outcome in work} <= refusal.kinds:
+                raise AssertionError(work) from refusal
             return
         assert not any(isinstance(outcome, BaseException) for _, outcome in work), work
         ending = {parts(ids[0])[0] for events, ids in work if events[-1].final}

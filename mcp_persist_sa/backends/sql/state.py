@@ -28,7 +28,7 @@ expired = _is_over(session_state.c.session_key)
 
 _mine = session_state.c.session_key == _KEY
 _one = sa.and_(_mine, session_state.c.key == _NAME)
-# Not with `expired`: inside ON CONFLICT its inner SELECT would not mean the row in hand, but look at all state there is.
+# Not with `expired`: inside ON CONFLICT its inner SELECT would not mean the row in hand, but look at all the state.
 _vacant = sa.or_(session_state.c.value.is_(sa.null()), _is_over(_KEY))
 _GET = sa.select(session_state.c.value, session_state.c.version).where(_one, ~_vacant)
 _KEYS = sa.select(session_state.c.key).where(_mine, ~_vacant).order_by(session_state.c.key)
