@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
+from anyio import fail_after
+
 from mcp_persist_sa.errors import AccessDenied, OutcomeUnknown, Overloaded, StoreClosed, StoreUnavailable
 from mcp_persist_sa.faults import Backoff
 from mcp_persist_sa.protocols import Append, EventBackend, Place
@@ -133,8 +135,9 @@ class Writer:
     async def _change(self, deadline: float) -> None:
         self._room.clear()
         try:
-            await asyncio.wait_for(self._room.wait(), deadline - asyncio.get_running_loop().time())
-        except asyncio.TimeoutError:
+            with fail_after(deadline - asyncio.get_running_loop().time()):
+                await self._room.wait()
+        except TimeoutError:
             raise Overloaded("Too many events wait to be written. Is the database down or too slow?") from None
 
     async def _drain(self) -> None:

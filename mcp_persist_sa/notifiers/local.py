@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from anyio import move_on_after
+
 from mcp_persist_sa.protocols import Waiter
 
 
@@ -20,12 +22,10 @@ class LocalWaiter:
         self._hint.set()
 
     async def wait(self, timeout: float) -> None:
-        try:
-            await asyncio.wait_for(self._hint.wait(), timeout)
-        except asyncio.TimeoutError:
-            return
-        finally:
-            self._hint.clear()
+        # Not `asyncio.wait_for`: before Python 3.12 it loses a cancellation that comes together with the hint.
+        with move_on_after(timeout):
+            await self._hint.wait()
+        self._hint.clear()
 
 
 class LocalNotifier:

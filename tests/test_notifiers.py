@@ -1,0 +1,29 @@
+"""Whoever waits for a hint gets it, and is not kept from ending."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mcp_persist_sa.notifiers.local import LocalNotifier
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_cancellation_that_comes_together_with_a_hint_is_not_lost(steps: int) -> None:
+    notifier = LocalNotifier()
+
+    async def wait() -> None:
+        with notifier.listen("session") as waiter:
+            while True:
+                await waiter.wait(3600)
+
+    waiting = asyncio.ensure_future(wait())
+    await asyncio.sleep(0)
+    notifier.notify({"session"})
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    done, _ = await asyncio.wait({waiting}, timeout=20)
+    assert done
+    assert waiting.cancelled()
