@@ -379,3 +379,19 @@ async def test_the_state_of_a_handle_is_kept_for_ever_if_wanted(database: Databa
     clock.advance(days=10_000)
     assert (await store.purge()).state == 0
     assert await store.state("handle").get("key") == 1
+
+
+async def test_what_a_handle_had_left_is_not_of_the_session_that_takes_its_id(database: Database, clock: Clock) -> None:
+    store = await database.open(clock=clock, state_ttl=60, session_ttl=3600)
+    state = store.state("handle")
+    await state.set("old", 1)
+    clock.advance(seconds=59)
+    await state.set("fresh", 2)
+    clock.advance(seconds=1)
+    await store.sessions.create("handle")
+    assert await state.get("old") is None
+    clock.advance(seconds=60)
+    assert await state.keys() == ["fresh"]
+    assert await state.compare_and_set("old", 3, version=0)
+    assert (await store.purge()).state == 0
+    assert await state.get("old") == 3

@@ -81,9 +81,10 @@ class Base(RuleBasedStateMachine):
             if self.places and sys.exc_info()[0] is None:
                 self.audit(-1)
         finally:
-            if sys.exc_info()[0] is not None:
+            error = sys.exc_info()[1]
+            if isinstance(error, AssertionError | PersistError):
                 # Of a failure that does not come again, Hypothesis would only say that it does not.
-                traceback.print_exc()
+                traceback.print_exception(error)
             self.run(self._close())
 
     async def _close(self) -> None:

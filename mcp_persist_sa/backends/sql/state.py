@@ -20,7 +20,12 @@ _old = sa.func.coalesce(session_state.c.updated_at <= before(now(), "state_ttl")
 
 def _is_over(session_key: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     session = sa.select(sessions.c.session_key).where(sessions.c.session_key == session_key)
-    return sa.or_(sa.exists(session.where(sessions.c.expires_at <= now())), sa.and_(~sa.exists(session), _old))
+    # What a handle had left when a session of that id was opened is not the session's.
+    older = session_state.c.updated_at <= before(sessions.c.created_at, "state_ttl")
+    return sa.or_(
+        sa.exists(session.where(sa.or_(sessions.c.expires_at <= now(), sa.func.coalesce(older, sa.false())))),
+        sa.and_(~sa.exists(session), _old),
+    )
 
 
 expired = _is_over(session_state.c.session_key)
