@@ -102,7 +102,7 @@ def _value(text: str) -> Any:
     words = {"true": True, "false": False, "none": None}
     try:
         return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return text
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar, cast, overload
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from mcp_persist_sa.checks import json_value
+from mcp_persist_sa.checks import check_whole, json_value
 from mcp_persist_sa.errors import InvalidInput, VersionConflict
 from mcp_persist_sa.identity import check_name
 from mcp_persist_sa.models import JSONValue, StateEntry
@@ -72,8 +72,7 @@ class State:
             VersionConflict: The value has another version by now.
             InvalidInput: It is not JSON, or too large (`TooLarge`).
         """
-        if version < 0:
-            raise InvalidInput("A version is 0, for no value, or more.")
+        check_whole("version", version, 0, 2**62)
         written = await self._put(key, value, version)
         if written is None:
             raise VersionConflict(f"State {key!r} was changed meanwhile. Read it again.")

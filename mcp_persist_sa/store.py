@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from mcp_persist_sa.checks import new_append
+from mcp_persist_sa.checks import check_whole, new_append
 from mcp_persist_sa.dsn import default_dsn, parse
 from mcp_persist_sa.errors import InvalidInput, StoreClosed, StreamNotFound
 from mcp_persist_sa.identity import EventId, check_session_id, escape_stream_id, session_key
@@ -210,8 +210,7 @@ class Store:
         return await self._read_back(session_id, end_of(place.stream_key), limit)
 
     async def _read_back(self, session_id: str, before: EventId, limit: int) -> Page:
-        if limit < 1:
-            raise InvalidInput("The limit is at least 1.")
+        check_whole("limit", limit, 1)
         return await self._now_open.backend.read_before(self._key(session_id), before, limit=limit)
 
     async def tail(

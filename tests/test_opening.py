@@ -91,6 +91,11 @@ async def test_a_server_that_refuses_is_said() -> None:
     assert "(Opening postgresql://user:***@127.0.0.1:" in str(error)
 
 
+async def test_a_port_that_there_cannot_be_is_said() -> None:
+    for port in ("99999", "none"):
+        await _refused(f"postgresql://user:hunter2@127.0.0.1:{port}/db", InvalidDSN, "does not accept the DSN")
+
+
 @pytest.fixture
 def silent_port() -> Any:
     """A port where connections are taken and nothing is ever answered."""
