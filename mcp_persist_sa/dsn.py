@@ -50,6 +50,11 @@ class DSN:
     options: dict[str, Any]
     safe: str
 
+    @property
+    def is_memory(self) -> bool:
+        """Whether it is a database that only the process that opens it can see."""
+        return self.kind == "sqlite" and not self.address
+
 
 def default_dsn() -> str:
     """The DSN of the environment, or else of a file in the working directory, which is said."""
