@@ -289,6 +289,15 @@ async def test_a_tail_that_is_slower_than_the_limit_is_told(database: Database) 
         await rest(tail)
 
 
+async def test_the_newest_event_stays_though_the_clock_went_back(database: Database, clock: Clock) -> None:
+    store = await database.open(max_events_per_session=1, clock=clock)
+    first = await store.append("session", "1", "first")
+    clock.advance(seconds=-50)
+    await store.append("session", "1", "second")
+    await store.purge()
+    assert messages(await store.read("session", after=first)) == ["second"]
+
+
 def _fails(*_: object, **__: object) -> int:
     raise OperationalError("DELETE", {}, Exception("the removal fails"))
 
