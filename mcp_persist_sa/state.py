@@ -122,4 +122,6 @@ def _parsed(key: str, value: JSONValue, as_type: type[T]) -> T:
     try:
         return TypeAdapter(as_type).validate_json(json.dumps(value))
     except ValidationError as error:
-        raise InvalidInput(f"State {key!r} is not a {as_type.__name__}: {error.error_count()} errors.") from error
+        raise InvalidInput(
+            f"State {key!r} is not a {getattr(as_type, '__name__', as_type)}: {error.error_count()} errors."
+        ) from error
