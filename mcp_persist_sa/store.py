@@ -52,6 +52,7 @@ class Store:
         self._source = source
         self._options = Options.of({**given, **options})
         self._opened: Opened | None = None
+        self._one_opening = asyncio.Lock()
 
     async def open(self) -> Store:
         """Connect, and check the tables (or bring them up to date, where `migrate` allows it).
@@ -61,8 +62,12 @@ class Store:
             SchemaError: The tables are missing, too old, too new, or not ours.
             MissingExtra: A driver is not installed.
         """
-        if self._opened is not None:
-            return self
+        async with self._one_opening:
+            if self._opened is None:
+                await self._open()
+        return self
+
+    async def _open(self) -> None:
         warn_of_unlimited(self._options)
         opening = open_dsn if isinstance(self._source, str) else open_engine
         self._opened = opened = await opening(self._source, self._options)  # type: ignore[arg-type]
@@ -73,7 +78,6 @@ class Store:
             max_bytes=self._options.max_queued_bytes,
         )
         self._sessions = Sessions(opened.backend, opened.notifier, self._options)
-        return self
 
     async def close(self) -> None:
         """Write what is queued, and disconnect. Whoever cancels this only stops to wait for it."""
@@ -272,6 +276,8 @@ class Store:
 
         Raises:
             UnknownEvent: The session has no event with this id.
+            HistoryLost: It, or what follows it, is gone already.
+            SessionNotFound: The session has expired.
         """
         place = EventId.parse(event_id)
         await self._tail(session_id).read(place)
