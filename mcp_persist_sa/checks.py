@@ -42,12 +42,25 @@ def new_append(
     Raises:
         InvalidInput: One of them cannot be stored, or follows a final one.
     """
+    if not all(isinstance(event, NewEvent) for event in events):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput("Each event is a NewEvent(message, final).")
     if not events:
         raise InvalidInput("There is no event to append.")
     if any(event.final for event in events[:-1]):
         raise InvalidInput("Nothing can follow a final event in the same call.")
     sizes = tuple(message_size(event.message, max_message_bytes) for event in events)
     return Append(session_key, stream_id, tuple(events), tuple(new_nonces(len(events))), sizes, claim)
+
+
+def check_whole(what: str, number: int, least: int, most: int = 2**31 - 1) -> int:
+    """Refuse what is no whole number, or none that every database can hold.
+
+    Raises:
+        InvalidInput: It is.
+    """
+    if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"The {what} is a whole number from {least} to {most}.")
+    return number
 
 
 def json_value(what: str, value: JSONValue, limit: int) -> JSONValue:

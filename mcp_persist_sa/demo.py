@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
+from mcp_persist_sa.dsn import parse
+from mcp_persist_sa.errors import InvalidDSN
 from mcp_persist_sa.identity import new_session_id
 from mcp_persist_sa.models import Event
 from mcp_persist_sa.store import Store, open_store
@@ -57,7 +59,12 @@ async def run(dsn: str, events: int, say: Callable[[str], None], progress: Calla
         events: The length of the stream.
         say: Called with each step.
         progress: Called with the number of each event that is read.
+
+    Raises:
+        InvalidDSN: The database is one that two processes cannot share.
     """
+    if parse(dsn).is_memory:
+        raise InvalidDSN("The demonstration is of two processes, which cannot share a database in memory. Name a file.")
     outcome, session_id = Outcome(events), new_session_id()
     say(f"Session {session_id}: a writer process appends {events} events, this process tails them.")
     async with open_store(dsn, poll_interval=_LOOK_EVERY) as store, _writer(dsn, session_id, events) as writer:

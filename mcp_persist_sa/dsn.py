@@ -50,6 +50,11 @@ class DSN:
     options: dict[str, Any]
     safe: str
 
+    @property
+    def is_memory(self) -> bool:
+        """Whether it is a database that only the process that opens it can see."""
+        return self.kind == "sqlite" and not self.address
+
 
 def default_dsn() -> str:
     """The DSN of the environment, or else of a file in the working directory, which is said."""
@@ -102,7 +107,7 @@ def _value(text: str) -> Any:
     words = {"true": True, "false": False, "none": None}
     try:
         return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return text
 
 

@@ -66,8 +66,13 @@ def _check_file(path: Path) -> None:
         raise StoreUnavailable(f"The directory {str(folder)!r} does not exist. Create it, or correct the DSN.")
     if path.is_dir():
         raise StoreUnavailable(f"{str(path)!r} is a directory. Name a file in it.")
-    if not os.access(path if path.exists() else folder, os.W_OK):
+    if path.exists() and not os.access(path, os.W_OK):
         raise StoreUnavailable(f"{str(path)!r} cannot be written by this user. Change its permissions, or the DSN.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreUnavailable(
+            f"The directory {str(folder)!r} cannot be written by this user, and SQLite keeps its log beside the file. "
+            "Change its permissions, or the DSN."
+        )
 
 
 def postgres_engine(dsn: DSN, options: Options, *, pooled: bool, pooler: bool) -> AsyncEngine:

@@ -118,7 +118,10 @@ def persist_error(error: BaseException, fault: Fault) -> PersistError:
 def connect_error(error: BaseException) -> PersistError:
     """The error of ours for a connection that could not be made."""
     fault = fault_of(error)
-    if isinstance(_root(error), ValueError | TypeError) or getattr(_root(error), "sqlstate", "") == _UNKNOWN_SETTING:
+    if (
+        isinstance(_root(error), ValueError | TypeError | OverflowError)
+        or getattr(_root(error), "sqlstate", "") == _UNKNOWN_SETTING
+    ):
         return InvalidDSN(f"The driver does not accept the DSN or its arguments: {describe(error)}.")
     if describe(error) == _SQLITE_FOREIGN:
         return SchemaForeign(f"The {_SQLITE_FOREIGN}. Name another file.")

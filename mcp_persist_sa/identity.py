@@ -43,7 +43,7 @@ class EventId(NamedTuple):
         Raises:
             UnknownEvent: It is none of ours.
         """
-        match = _EVENT_ID.fullmatch(text)
+        match = _EVENT_ID.fullmatch(text) if isinstance(text, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
         if match is None:
             raise unknown_event()
         return cls(match[1], int(match[2]), match[3])

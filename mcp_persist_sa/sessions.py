@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from mcp_persist_sa.checks import json_value
+from mcp_persist_sa.checks import check_whole, json_value
 from mcp_persist_sa.errors import InvalidInput, SessionNotFound
 from mcp_persist_sa.identity import check_name, check_session_id, new_session_id, session_key
 from mcp_persist_sa.models import JSONValue, Purged, Session, SessionPage, SessionStatus
@@ -182,8 +182,7 @@ class Sessions:
             limit: Sessions in the page.
             after: The `next` of the page before.
         """
-        if limit < 1:
-            raise InvalidInput("The limit is at least 1.")
+        check_whole("limit", limit, 1)
         which = _filter(owner, tenant, status, active_since, idle_since)
         return await self._backend.sessions(which, after=after, limit=limit)
 

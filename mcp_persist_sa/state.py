@@ -8,7 +8,7 @@ from typing import TypeVar, cast, overload
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from mcp_persist_sa.checks import json_value
+from mcp_persist_sa.checks import check_whole, json_value
 from mcp_persist_sa.errors import InvalidInput, VersionConflict
 from mcp_persist_sa.identity import check_name
 from mcp_persist_sa.models import JSONValue, StateEntry
@@ -72,8 +72,7 @@ class State:
             VersionConflict: The value has another version by now.
             InvalidInput: It is not JSON, or too large (`TooLarge`).
         """
-        if version < 0:
-            raise InvalidInput("A version is 0, for no value, or more.")
+        check_whole("version", version, 0, 2**62)
         written = await self._put(key, value, version)
         if written is None:
             raise VersionConflict(f"State {key!r} was changed meanwhile. Read it again.")
@@ -123,4 +122,6 @@ def _parsed(key: str, value: JSONValue, as_type: type[T]) -> T:
     try:
         return TypeAdapter(as_type).validate_json(json.dumps(value))
     except ValidationError as error:
-        raise InvalidInput(f"State {key!r} is not a {as_type.__name__}: {error.error_count()} errors.") from error
+        raise InvalidInput(
+            f"State {key!r} is not a {getattr(as_type, '__name__', as_type)}: {error.error_count()} errors."
+        ) from error

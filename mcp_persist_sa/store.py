@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from mcp_persist_sa.checks import new_append
+from mcp_persist_sa.checks import check_whole, new_append
 from mcp_persist_sa.dsn import default_dsn, parse
 from mcp_persist_sa.errors import InvalidInput, StoreClosed, StreamNotFound
 from mcp_persist_sa.identity import EventId, check_session_id, escape_stream_id, session_key
@@ -52,6 +52,7 @@ class Store:
         self._source = source
         self._options = Options.of({**given, **options})
         self._opened: Opened | None = None
+        self._one_opening = asyncio.Lock()
 
     async def open(self) -> Store:
         """Connect, and check the tables (or bring them up to date, where `migrate` allows it).
@@ -61,8 +62,12 @@ class Store:
             SchemaError: The tables are missing, too old, too new, or not ours.
             MissingExtra: A driver is not installed.
         """
-        if self._opened is not None:
-            return self
+        async with self._one_opening:
+            if self._opened is None:
+                await self._open()
+        return self
+
+    async def _open(self) -> None:
         warn_of_unlimited(self._options)
         opening = open_dsn if isinstance(self._source, str) else open_engine
         self._opened = opened = await opening(self._source, self._options)  # type: ignore[arg-type]
@@ -73,7 +78,6 @@ class Store:
             max_bytes=self._options.max_queued_bytes,
         )
         self._sessions = Sessions(opened.backend, opened.notifier, self._options)
-        return self
 
     async def close(self) -> None:
         """Write what is queued, and disconnect. Whoever cancels this only stops to wait for it."""
@@ -210,8 +214,7 @@ class Store:
         return await self._read_back(session_id, end_of(place.stream_key), limit)
 
     async def _read_back(self, session_id: str, before: EventId, limit: int) -> Page:
-        if limit < 1:
-            raise InvalidInput("The limit is at least 1.")
+        check_whole("limit", limit, 1)
         return await self._now_open.backend.read_before(self._key(session_id), before, limit=limit)
 
     async def tail(
@@ -273,6 +276,8 @@ class Store:
 
         Raises:
             UnknownEvent: The session has no event with this id.
+            HistoryLost: It, or what follows it, is gone already.
+            SessionNotFound: The session has expired.
         """
         place = EventId.parse(event_id)
         await self._tail(session_id).read(place)

@@ -210,9 +210,16 @@ class Writer:
             raise
         self._trouble = None
         self._unopened -= {pending.group.claim.stream_key for pending in batch if pending.group.claim is not None}
-        self._stored({p.group.session_key for p, place in zip(batch, places, strict=True) if isinstance(place, Place)})
         for pending, place in zip(batch, places, strict=True):
             _settle(pending, place)
+        self._wake({p.group.session_key for p, place in zip(batch, places, strict=True) if isinstance(place, Place)})
+
+    def _wake(self, session_keys: set[str]) -> None:
+        """Tell of what is stored, which it stays whether that succeeds or not."""
+        try:
+            self._stored(session_keys)
+        except Exception:
+            logger.exception("Whoever waits for events could not be woken, and looks again by itself.")
 
     def _opening(self, group: Append) -> Append:
         """The next event opens the stream in the place of one that was to open it and could not be stored."""

@@ -82,7 +82,16 @@ def test_an_argument_has_precedence_over_the_query() -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["pool_size=many", "pool_size=0", "background=perhaps", "timeout=", "synchronous=full", "namespace=%00"]
+    "query",
+    [
+        "pool_size=many",
+        "pool_size=0",
+        "background=perhaps",
+        "timeout=",
+        "timeout={[]:1}",
+        "synchronous=full",
+        "namespace=%00",
+    ],
 )
 def test_an_option_in_the_query_is_checked(query: str) -> None:
     with pytest.raises(InvalidOption, match=query.partition("=")[0]):

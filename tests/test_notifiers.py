@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from mcp_persist_sa import open_store
 from mcp_persist_sa.notifiers.local import LocalNotifier
 
 
@@ -27,3 +28,17 @@ async def test_a_cancellation_that_comes_together_with_a_hint_is_not_lost(steps:
     done, _ = await asyncio.wait({waiting}, timeout=20)
     assert done
     assert waiting.cancelled()
+
+
+async def test_a_notifier_that_fails_costs_no_event_and_doubles_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: LocalNotifier, session_keys: set[str]) -> None:
+        raise RuntimeError(f"{len(session_keys)} not woken")
+
+    monkeypatch.setattr(LocalNotifier, "notify", fail)
+    async with open_store("sqlite://") as store:
+        ids = await asyncio.gather(*(store.append("session", "1", str(n)) for n in range(20)))
+        events = (await store.read("session", stream_id="1")).events
+    assert [event.event_id for event in events] == ids
+    assert "1 not woken" in caplog.text

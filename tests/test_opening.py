@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 import sqlite3
@@ -55,6 +56,17 @@ async def test_a_directory_that_nobody_can_write_is_said() -> None:
     await _refused("sqlite:////proc/x.db", StoreUnavailable, "cannot be written|unable to open", timeout=0.2)
 
 
+async def test_a_file_in_a_directory_that_cannot_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsn = f"sqlite:///{tmp_path}/x.db"
+    async with open_store(dsn):
+        pass
+    # As for a user who may write the file but not its directory: whoever runs the tests may be allowed everything.
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)
+    await _refused(dsn, StoreUnavailable, f"The directory '{tmp_path}' cannot be written.*permissions")
+
+
 async def test_a_file_in_place_of_a_directory_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     await _refused(f"sqlite:///{tmp_path}/file/x.db", StoreUnavailable, "does not exist")
@@ -89,6 +101,11 @@ async def test_a_server_that_refuses_is_said() -> None:
     dsn = f"postgresql://user:hunter2@127.0.0.1:{free_port()}/db"
     error = await _refused(dsn, StoreUnavailable, "Check that it runs and can be reached")
     assert "(Opening postgresql://user:***@127.0.0.1:" in str(error)
+
+
+async def test_a_port_that_there_cannot_be_is_said() -> None:
+    for port in ("99999", "none"):
+        await _refused(f"postgresql://user:hunter2@127.0.0.1:{port}/db", InvalidDSN, "does not accept the DSN")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sqlalchemy.sql.expression import ClauseElement, Executable
 
 from benchmarks.replay_growth import execute, fill
 from mcp_persist_sa import open_store
-from mcp_persist_sa.backends.sql import reads
+from mcp_persist_sa.backends.sql import reads, streams
 from mcp_persist_sa.dsn import parse
 from mcp_persist_sa.engine import postgres_engine, sqlite_engine
 from mcp_persist_sa.options import Options
@@ -92,6 +92,23 @@ async def test_a_page_is_read_from_ranges_of_the_primary_keys(full: str) -> None
         assert "Bitmap" not in found
         assert found.count("Index Scan using pk_mcp_events on mcp_events") == 3
         assert re.search(r"Index Cond: .*session_key.*stream_key.*sequence > ", found)
+
+
+@pytest.mark.parametrize("statement", [streams.ONE, streams.LIST], ids=["one", "page"])
+async def test_of_a_session_s_events_only_those_of_the_streams_in_question_are_counted(
+    full: str, statement: Any
+) -> None:
+    found = await plan(full, statement, {**VALUES, "after": "", "limit": 100})
+    if full.startswith("sqlite"):
+        assert "SCAN mcp_" not in found
+        searches = re.findall(r"SEARCH mcp_events .*", found)
+        assert searches
+        assert all("(session_key=? AND stream_key=?)" in search for search in searches)
+    else:
+        assert "Seq Scan on mcp_events" not in found
+        conditions = re.findall(r"on mcp_events[^\n]*\n\s*Index Cond: (.*)", found)
+        assert conditions
+        assert all("stream_key" in condition for condition in conditions)
 
 
 async def test_a_plan_that_scans_would_be_seen(full: str) -> None:

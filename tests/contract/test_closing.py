@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +104,14 @@ async def test_a_store_can_be_opened_again(shared_database: Database) -> None:
         assert len((await store.read("session", after=ids[0])).events) == 1
         ids += [await store.append("session", "1", "again", final=True)]
         ids = [await store.append("session", "1", "next"), await store.append("session", "1", "last")]
+
+
+async def test_a_store_that_is_opened_twice_at_once_is_opened_once(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    await asyncio.gather(store.open(), store.open())
+    await store.append("session", "1", "x")
+    await store.close()
+    assert not any(thread.name.startswith("mcp-persist-sa") for thread in threading.enumerate())
 
 
 async def test_what_was_acknowledged_is_there_after_closing(shared_database: Database) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_persist_sa import InvalidInput, NewEvent, PersistError, Store, TooLarge
+from mcp_persist_sa import InvalidInput, NewEvent, PersistError, Store, TooLarge, UnknownEvent
 from tests.contract.support import messages
 from tests.databases import Database
 
@@ -62,3 +62,32 @@ async def test_an_error_of_input_does_not_repeat_the_message(store: Store) -> No
     with pytest.raises(InvalidInput) as caught:
         await store.state("session").set("key", {"hunter2": b"hunter2"})
     assert "hunter2" not in str(caught.value)
+
+
+async def test_a_number_that_no_database_can_hold_is_refused(store: Store) -> None:
+    event_id = await store.append("session", "1", "x")
+    for number in (0, -1, 2**31, 2**70, 1.0, True, "1", None):
+        limit: Any = number
+        with pytest.raises(InvalidInput, match="limit is a whole number from 1"):
+            await store.recent("session", "1", limit=limit)
+        with pytest.raises(InvalidInput, match="limit is a whole number from 1"):
+            await store.read_before("session", event_id, limit=limit)
+        with pytest.raises(InvalidInput, match="limit is a whole number from 1"):
+            await store.sessions.list(limit=limit)
+    for number in (-1, 2**63 - 1, 2**70, 1.0, False, "1", None):
+        version: Any = number
+        with pytest.raises(InvalidInput, match="version is a whole number from 0"):
+            await store.state("session").compare_and_set("key", 1, version=version)
+
+
+async def test_what_is_no_event_or_no_event_id_is_refused(store: Store) -> None:
+    await store.append("session", "1", "x")
+    for event in ("x", ("x", False), None):
+        events: Any = [NewEvent("good"), event]
+        with pytest.raises(InvalidInput, match="NewEvent"):
+            await store.append_many("session", "2", events)
+    for event_id in (5, b"x", ["x"]):
+        after: Any = event_id
+        with pytest.raises(UnknownEvent):
+            await store.read("session", after=after)
+    assert [info.stream_id async for info in store.streams("session")] == ["1"]

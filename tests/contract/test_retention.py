@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from mcp_persist_sa import Gap, HistoryLost, NewEvent, Purged, Store, UnknownEvent
+from mcp_persist_sa.backends.sql import purge, retention
 from tests.contract.support import Clock, execute, fill, messages, rest, take, to_the_end
 from tests.databases import Database
 
@@ -285,6 +287,46 @@ async def test_a_tail_that_is_slower_than_the_limit_is_told(database: Database) 
     await store.purge()
     with pytest.raises(HistoryLost):
         await rest(tail)
+
+
+async def test_the_newest_event_stays_though_the_clock_went_back(database: Database, clock: Clock) -> None:
+    store = await database.open(max_events_per_session=1, clock=clock)
+    first = await store.append("session", "1", "first")
+    clock.advance(seconds=-50)
+    await store.append("session", "1", "second")
+    await store.purge()
+    assert messages(await store.read("session", after=first)) == ["second"]
+
+
+def _fails(*_: object, **__: object) -> int:
+    raise OperationalError("DELETE", {}, Exception("the removal fails"))
+
+
+async def test_events_are_stored_once_though_what_is_over_a_limit_cannot_be_removed(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await database.open(max_events_per_stream=10)
+    with monkeypatch.context() as broken:
+        broken.setattr(retention, "remove", _fails)
+        ids = await asyncio.gather(*(store.append("session", "1", str(n)) for n in range(1, 31)))
+    assert "the removal fails" in caplog.text
+    assert await _numbers(store) == list(range(1, 31))
+    assert len(set(ids)) == 30
+    await store.append("session", "1", "31")
+    assert await _numbers(store) == list(range(22, 32))
+
+
+async def test_limits_hold_in_more_sessions_than_are_watched(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purge, "_MAX_GROWN", 3)
+    store = await database.open(max_events_per_stream=100)
+    await fill(store, "session", "1", 101)
+    await fill(store, "session", "1", 5)
+    assert (await store.stream("session", "1")).count == 105
+    for n in range(3):
+        await store.append(f"other{n}", "1", "x")
+    assert (await store.stream("session", "1")).count == 100
 
 
 async def test_limits_lower_what_is_there_already(shared_database: Database) -> None:

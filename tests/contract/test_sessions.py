@@ -112,7 +112,20 @@ async def test_an_update_is_a_use(database: Database, clock: Clock) -> None:
     await store.sessions.create("given")
     clock.advance(seconds=59)
     updated = await store.sessions.update("given", owner="bob")
-    assert (updated.last_seen_at, updated.expires_at) == (clock.time, clock.time + timedelta(seconds=60))
+    assert (updated.last_seen_at, updated.expires_at) == (clock.time, clock.time + timedelta(seconds=63))
+
+
+async def test_an_update_takes_nothing_from_the_uses_that_are_not_written_down(
+    shared_database: Database, clock: Clock
+) -> None:
+    one, other = [await shared_database.open(clock=clock, session_ttl=1000) for _ in range(2)]
+    await one.sessions.create("given")
+    await one.sessions.touch("given")
+    await other.sessions.update("given", owner="bob")
+    clock.advance(seconds=49)
+    await one.sessions.touch("given")
+    clock.advance(seconds=999)
+    assert await one.sessions.get("given")
 
 
 async def test_other_fields_are_not_updated(store: Store) -> None:

@@ -274,6 +274,8 @@ async def test_a_value_of_another_type_is_said(store: Store) -> None:
     with pytest.raises(InvalidInput, match=r"'key'.*Person") as caught:
         await state.get("key", as_type=Person)
     assert "hunter2" not in str(caught.value)
+    with pytest.raises(InvalidInput, match=r"'key'.*Person \| None"):
+        await state.get("key", as_type=Person | None)  # type: ignore[arg-type]
 
 
 # What is refused

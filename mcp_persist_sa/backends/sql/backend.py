@@ -142,7 +142,7 @@ class SQLBackend:
         return await self._read(lambda c: sessions.get(c, session_key, self._common()))
 
     async def update_session(self, session_key: str, values: Mapping[str, Any]) -> Session | None:
-        return await self._write(lambda c: sessions.update(c, session_key, values, self._common()))
+        return await self._write(lambda c: sessions.update(c, session_key, values, self._touching()))
 
     async def touch_session(self, session_key: str) -> bool:
         return await self._write(lambda c: sessions.touch(c, session_key, self._touching()))

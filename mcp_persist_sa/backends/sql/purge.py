@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from mcp_persist_sa.backends.sql import removal, retention
 from mcp_persist_sa.backends.sql.retention import CHUNK, Cut, Limits
-from mcp_persist_sa.database import Database, read, write
+from mcp_persist_sa.database import Database, Failure, once, read, write
 from mcp_persist_sa.models import Purged
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.protocols import Append
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 _FORGET_AFTER = timedelta(hours=1)
+_MAX_GROWN = 100_000
 
 
 class Purge:
@@ -106,20 +111,43 @@ class Purge:
         return retention.session_keys(connection, self._common(), after)
 
     async def _trim(self, session_key: str) -> int:
-        return await self.cut(await self._read(lambda c: retention.over_limits(c, session_key, self._limits)))
+        return await self.cut(await self._read(partial(self._over, session_key)))
+
+    def _over(self, session_key: str, connection: sa.Connection) -> list[Cut]:
+        return retention.over_limits(connection, session_key, self._limits)
 
     async def trim_grown(self, batch: Sequence[Append]) -> None:
-        """After events were stored: remove what is over a limit in sessions that have grown by a tenth of it."""
+        """After events were stored: remove what is over a limit in sessions that have grown by a tenth of it.
+
+        The events are stored whatever becomes of this, so it is tried once, and again when the session grows further.
+        """
         if not self._limits.any:
             return
+        try:
+            for session_key in self._note_growth(batch):
+                await self._trim_once(session_key)
+        except Failure as failure:
+            logger.warning("Events over a limit were not removed; it is tried again: %s", failure)
+
+    def _note_growth(self, batch: Sequence[Append]) -> set[str]:
+        """The sessions that have to be looked at now."""
         max_count, max_size = self._limits.slack()
+        due: set[str] = set()
         for group in batch:
             count, size = self._grown.pop(group.session_key, (0, 0))
             count, size = count + len(group.events), size + sum(group.sizes)
+            self._grown[group.session_key] = (count, size)
             if count > max_count or size > max_size:
-                await self._trim(group.session_key)
-            else:
-                self._grown[group.session_key] = (count, size)
+                due.add(group.session_key)
+        # What is noted of too many sessions is not forgotten, but acted upon, beginning with the least recent.
+        due.update(islice(self._grown, max(0, len(self._grown) - _MAX_GROWN)))
+        return due
+
+    async def _trim_once(self, session_key: str) -> None:
+        cuts = await once(self._database, partial(self._over, session_key), atomic=False, writes=False)
+        for chunk in retention.chunks(cuts):
+            await once(self._database, partial(retention.remove, cuts=chunk), atomic=True, writes=True)
+        self._grown.pop(session_key, None)
 
     async def session(self, session_key: str, *, if_expired: bool = False) -> Purged:
         """Remove a session and all that belongs to it, its events in chunks before."""

@@ -140,20 +140,28 @@ def aged_streams(
 
 # What is over a limit
 
-_newest: dict[str, Any] = {"order_by": (events.c.created_at.desc(), events.c.stream_key, events.c.sequence.desc())}
-_newest_of_stream: dict[str, Any] = {"partition_by": events.c.stream_key, "order_by": events.c.sequence.desc()}
-_ranked = (
+_up_to_here: dict[str, Any] = {"partition_by": events.c.stream_key, "order_by": events.c.sequence}
+_kept = (
     sa.select(
         events.c.stream_key,
         events.c.sequence,
-        sa.func.row_number().over(**_newest_of_stream).label("stream_count"),
-        sa.func.sum(events.c.size).over(**_newest_of_stream).label("stream_bytes"),
-        sa.func.row_number().over(**_newest).label("session_count"),
-        sa.func.sum(events.c.size).over(**_newest).label("session_bytes"),
+        events.c.size,
+        # Clocks go back at times; the order of a stream does not.
+        sa.func.max(events.c.created_at).over(**_up_to_here).label("age"),
     )
     .where(events.c.session_key == _KEY)
-    .subquery("ranked")
+    .subquery("kept")
 )
+_newest: dict[str, Any] = {"order_by": (_kept.c.age.desc(), _kept.c.stream_key, _kept.c.sequence.desc())}
+_newest_of_stream: dict[str, Any] = {"partition_by": _kept.c.stream_key, "order_by": _kept.c.sequence.desc()}
+_ranked = sa.select(
+    _kept.c.stream_key,
+    _kept.c.sequence,
+    sa.func.row_number().over(**_newest_of_stream).label("stream_count"),
+    sa.func.sum(_kept.c.size).over(**_newest_of_stream).label("stream_bytes"),
+    sa.func.row_number().over(**_newest).label("session_count"),
+    sa.func.sum(_kept.c.size).over(**_newest).label("session_bytes"),
+).subquery("ranked")
 
 
 def _over(column: Any, limit: str) -> Any:

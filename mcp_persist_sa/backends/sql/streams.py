@@ -41,7 +41,8 @@ def locate(connection: sa.Connection, session_key: str, stream_id: str, reading:
     return Located(row.stream_key, row.session_closed)
 
 
-def _info_statement() -> Any:
+def _info_statement(chosen: Any) -> Any:
+    """What is known of the chosen streams; of the session's events only theirs are counted."""
     kept = (
         sa.select(
             events.c.stream_key,
@@ -50,7 +51,7 @@ def _info_statement() -> Any:
             sa.func.min(events.c.sequence).filter(~is_expired).label("first"),
             sa.func.max(events.c.sequence).label("last"),
         )
-        .where(events.c.session_key == SESSION)
+        .where(events.c.session_key == SESSION, events.c.stream_key.in_(sa.select(chosen.c.stream_key)))
         .group_by(events.c.stream_key)
         .subquery("kept")
     )
@@ -79,19 +80,27 @@ def _info_statement() -> Any:
             .outerjoin(first, is_at(first, kept.c.first))
             .outerjoin(last, is_at(last, kept.c.last))
         )
-        .where(streams.c.session_key == SESSION, ~session_over)
+        .where(
+            streams.c.session_key == SESSION, streams.c.stream_key.in_(sa.select(chosen.c.stream_key)), ~session_over
+        )
         .order_by(streams.c.stream_key)
     )
 
 
-_INFO = _info_statement()
-_ONE = _INFO.where(streams.c.stream_key == STREAM)
-_LIST = _INFO.where(streams.c.stream_key > sa.bindparam("after", type_=sa.Text())).limit(LIMIT)
+_of_session = sa.select(streams.c.stream_key).where(streams.c.session_key == SESSION)
+_one = _of_session.where(streams.c.stream_key == STREAM)
+_following = (
+    _of_session.where(streams.c.stream_key > sa.bindparam("after", type_=sa.Text()))
+    .order_by(streams.c.stream_key)
+    .limit(LIMIT)
+)
+ONE = _info_statement(_one.cte("chosen"))
+LIST = _info_statement(_following.cte("chosen"))
 
 
 def stream_info(connection: sa.Connection, session_key: str, stream_key: str, reading: Reading) -> StreamInfo | None:
     """What is known of one stream."""
-    row = connection.execute(_ONE, reading.values(for_session=session_key, for_stream=stream_key)).first()
+    row = connection.execute(ONE, reading.values(for_session=session_key, for_stream=stream_key)).first()
     return None if row is None else _info(row)
 
 
@@ -99,7 +108,7 @@ def list_streams(
     connection: sa.Connection, session_key: str, reading: Reading, *, after: str, limit: int
 ) -> list[StreamInfo]:
     """What is known of a session's streams."""
-    rows = connection.execute(_LIST, reading.values(for_session=session_key, after=after, limit=limit))
+    rows = connection.execute(LIST, reading.values(for_session=session_key, after=after, limit=limit))
     return [_info(row) for row in rows]
 
 

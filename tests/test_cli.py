@@ -1,0 +1,103 @@
+"""The command line, as a pipeline and a database administrator run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mcp_persist_sa import open_store
+from mcp_persist_sa.dsn import DEFAULT_FILE, ENVIRONMENT
+from mcp_persist_sa.schema import HEAD
+
+COMMAND = str(Path(sys.executable).with_name("mcp-persist-sa"))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    return request.getfixturevalue("postgres_database")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    """Gives the exit code, and what was said and complained of."""
+
+    def call(*words: str, dsn: str | None = None) -> tuple[int, str, str]:
+        environment = {name: value for name, value in os.environ.items() if name != ENVIRONMENT}
+        if dsn is not None:
+            environment[ENVIRONMENT] = dsn
+        done = subprocess.run(
+            [COMMAND, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return call
+
+
+async def test_a_database_goes_up_and_down_by_command(dsn: str, run: Callable[..., tuple[int, str, str]]) -> None:
+    assert run("current", "--check-heads", dsn=dsn)[0] == 1
+    assert run("check", dsn=dsn)[0] == 1
+    assert run("upgrade", dsn=dsn) == (0, "The database is at head.\n", "")
+    assert run("upgrade", "--dsn", dsn)[0] == 0
+    async with open_store(dsn, migrate=False) as store:
+        await store.append("session", "1", "x")
+    code, said, _ = run("current", "--check-heads", dsn=dsn)
+    assert (code, said.strip()) == (0, f"{HEAD} (head)")
+    assert run("check", dsn=dsn)[0] == 0
+    assert run("downgrade", "base", dsn=dsn)[0] == 0
+    assert run("check", dsn=dsn)[0] == 1
+
+
+def test_the_sql_is_printed_and_nothing_is_touched(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    for dsn in ("postgresql://user:hunter2@host.invalid/db?schema=other", f"sqlite:///{tmp_path / 'none.db'}"):
+        for words in (["upgrade"], ["downgrade", f"{HEAD}:base"]):
+            code, said, errors = run(*words, "--sql", "--dsn", dsn)
+            assert (code, errors) == (0, "")
+            assert "mcp_events" in said
+            assert "hunter2" not in said
+            assert ("CREATE SCHEMA IF NOT EXISTS other" in said) is dsn.startswith("postgresql")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_history_needs_no_database(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    code, said, errors = run("history")
+    assert (code, errors) == (0, "")
+    assert HEAD in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_dsn_a_file_is_used_and_said(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    code, _, errors = run("upgrade")
+    assert code == 0
+    assert DEFAULT_FILE in errors
+    assert (tmp_path / DEFAULT_FILE).exists()
+
+
+REFUSED = [
+    (["upgrade", "--dsn", "postgresql://user:hunter2@127.0.0.1:1/db"], "can be reached"),
+    (["upgrade", "--dsn", "postgres//user:hunter2@h/db"], "begins with"),
+    (["upgrade", "--dsn", "postgresql://user:hunter2@h/db?pool_siz=1"], "pool_size"),
+    (["upgrade", "--dsn", "redis://user:hunter2@h"], "Redis"),
+    (["upgrade", "nonsense", "--dsn", "sqlite://"], "nonsense"),
+    (["check", "--dsn", "sqlite:///none/x.db"], "does not exist"),
+    (["current", "--dsn", "sqlite://", "--schema", "other"], "Postgres"),
+]
+
+
+@pytest.mark.parametrize(("words", "reason"), REFUSED)
+def test_what_fails_is_said_on_one_line_without_the_password(
+    words: list[str], reason: str, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, said, errors = run(*words)
+    assert (code, said) == (1, "")
+    assert errors.startswith("Error: ")
+    assert reason in errors
+    assert errors.count("\n") == 1
+    assert "hunter2" not in errors
