@@ -59,10 +59,11 @@ class Place(NamedTuple):
 
 
 class Located(NamedTuple):
-    """The key of a stream, or None where there is none of that name, and whether its session was closed."""
+    """The key of a stream, or None where there is none of that name, and how its session is."""
 
     stream_key: str | None
     session_closed: bool
+    session_recorded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class SessionFilter:
     status: str | None = None
     active_since: datetime | None = None
     idle_since: datetime | None = None
+    also_expired: bool = False
 
 
 class EventBackend(Protocol):
@@ -115,7 +117,7 @@ class EventBackend(Protocol):
         """
         ...
 
-    async def read_before(self, session_key: str, before: EventId, *, limit: int) -> Page:
+    async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Page:
         """The newest events before a place, in their order; with no nonce, the place is the end. Raises as `read`."""
         ...
 

@@ -152,10 +152,11 @@ class Sessions:
         return removed
 
     async def delete_owner(self, owner: str) -> Purged:
-        """Remove all sessions of one owner."""
+        """Remove all sessions of one owner, those that have expired included."""
         check_name("owner", owner)
         removed = Purged()
-        while page := (await self.list(owner=owner)).sessions:
+        which = SessionFilter(owner=owner, also_expired=True)
+        while page := (await self._backend.sessions(which, after=None, limit=100)).sessions:
             for session in page:
                 removed = removed.plus(await self.delete(session.session_id))
         return removed

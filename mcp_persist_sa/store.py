@@ -215,7 +215,8 @@ class Store:
 
     async def _read_back(self, session_id: str, before: EventId, limit: int) -> Page:
         check_whole("limit", limit, 1)
-        return await self._now_open.backend.read_before(self._key(session_id), before, limit=limit)
+        most = self._options.page_bytes
+        return await self._now_open.backend.read_before(self._key(session_id), before, limit=limit, max_bytes=most)
 
     async def tail(
         self, session_id: str, *, after: str | None = None, stream_id: str | None = None, from_now: bool = False

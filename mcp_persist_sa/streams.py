@@ -110,7 +110,7 @@ class Tail:
         place = await self.beginning(stream_id)
         if place is None:
             return None, ""
-        last = await self._backend.read_before(self._session_key, end_of(place.stream_key), limit=1)
+        last = await self._backend.read_before(self._session_key, end_of(place.stream_key), limit=1, max_bytes=1)
         if last.finished:
             return None, place.stream_key
         return (place if last.event_id is None else EventId.parse(last.event_id)), ""
@@ -127,14 +127,16 @@ class Tail:
             place: After which to begin.
             skip: The key of a stream of that name that is over and is not meant.
         """
+        was_recorded = False
         with self._notifier.listen(self._session_key) as waiter:
             while place is None:
                 located = await self._backend.locate(self._session_key, stream_id)
                 if located.stream_key not in (None, skip):
                     place = EventId(located.stream_key or "", 0, "")
-                elif located.session_closed:
+                elif located.session_closed or (was_recorded and not located.session_recorded):
                     return
                 else:
+                    was_recorded = located.session_recorded
                     await waiter.wait(self._options.poll_interval)
             while True:
                 page = await self.read(place)

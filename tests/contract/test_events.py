@@ -222,6 +222,15 @@ async def test_the_recent_events_are_the_newest_in_order(store: Store) -> None:
     assert (len(page.items), page.more) == (6, False)
 
 
+async def test_looking_back_keeps_to_the_bytes_of_a_page(database: Database) -> None:
+    store = await database.open(page_bytes=100)
+    ids = await store.append_many("session", "1", [NewEvent("x" * size) for size in (150, 60, 30, 20)])
+    page = await store.recent("session", "1")
+    assert ([len(text or "") for text in messages(page)], page.more) == ([30, 20], True)
+    page = await store.read_before("session", ids[1])
+    assert ([len(text or "") for text in messages(page)], page.more) == ([150], False)
+
+
 async def test_looking_back_refuses_what_reading_on_refuses(store: Store) -> None:
     ids = await fill(store, "session", "1", 3)
     with pytest.raises(StreamNotFound):

@@ -304,6 +304,15 @@ async def test_all_sessions_of_one_owner_are_deleted(store: Store) -> None:
     assert tuple(await store.sessions.delete_owner("alice")) == (0, 0, 0, 0)
 
 
+async def test_the_expired_sessions_of_an_owner_are_deleted_with_the_others(database: Database, clock: Clock) -> None:
+    store = await database.open(clock=clock, session_ttl=60)
+    await store.sessions.create("old", owner="alice")
+    await fill(store, "old", "1", 3)
+    clock.advance(seconds=60)
+    assert tuple(await store.sessions.delete_owner("alice")) == (1, 1, 3, 0)
+    assert tuple(await store.purge()) == (0, 0, 0, 0)
+
+
 # Listing and counting
 
 

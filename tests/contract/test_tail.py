@@ -174,6 +174,19 @@ async def test_a_tail_that_is_overtaken_by_a_deletion_says_so(store: Store) -> N
             await rest(items)
 
 
+async def test_a_tail_that_waits_for_a_stream_ends_with_its_session(database: Database) -> None:
+    store = await database.open(poll_interval=0.05)
+    await store.sessions.create("session")
+    for end in (store.sessions.close, store.sessions.delete):
+        waiting = asyncio.ensure_future(rest(store.tail("session", stream_id="1")))
+        # It looks on its own as well: the session may end at another node, which wakes nobody here.
+        await asyncio.sleep(0)
+        await end("session")
+        assert await waiting == []
+        await store.sessions.delete("session")
+        await store.sessions.create("session")
+
+
 async def test_a_tail_that_is_abandoned_leaves_nothing_behind(store: Store) -> None:
     before = asyncio.all_tasks()
     tail = asyncio.ensure_future(rest(store.tail("session", stream_id="1")))

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from mcp_persist_sa import NewEvent, Store
+from mcp_persist_sa import NewEvent, Store, open_store
 from tests.contract.support import execute
 from tests.hunts.conftest import Proxied
 from tests.hunts.support import (
@@ -162,5 +162,54 @@ async def _hold_commits(proxied: Proxied) -> None:
     connection: Any = await asyncpg.connect(proxied.direct.dsn)
     try:
         await connection.execute(HOLD_COMMITS)
+    finally:
+        await connection.close()
+
+
+_SLOW = """
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN IF new.message = 'slow' THEN PERFORM pg_advisory_xact_lock_shared(1); END IF; RETURN new; END $$
+"""
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+@pytest.mark.parametrize("claimed", [True, False], ids=["claimed", "shared"])
+async def test_an_append_under_way_while_its_session_is_deleted_leaves_nothing(
+    new_postgres: Callable[[], str], claimed: bool
+) -> None:
+    dsn = new_postgres()
+    async with open_store(dsn) as writing, open_store(dsn) as deleting, _held(dsn) as held:
+        await deleting.sessions.create("session")
+        writer = writing.claim("session", "1")
+        await (writer.append("first").durable() if claimed else writing.append("session", "1", "first"))
+        work = writer.append("slow").durable() if claimed else writing.append("session", "1", "slow")
+        slow = asyncio.ensure_future(work)
+
+        async def waiting() -> int:
+            return await held.fetchval(_WAITING)
+
+        async def deletion_waits() -> bool:
+            return deletion.done() or await waiting() == 2
+
+        async def append_waits() -> bool:
+            return await waiting() == 1
+
+        await eventually("the append is in the middle of its statement", append_waits)
+        deletion = asyncio.ensure_future(deleting.sessions.delete("session"))
+        await eventually("the deletion is over or waits for the append", deletion_waits)
+        await held.execute("SELECT pg_advisory_unlock(1)")
+        await asyncio.gather(slow, deletion, return_exceptions=True)
+        assert await held.fetchval("SELECT count(*) FROM mcp_events") == 0
+
+
+@asynccontextmanager
+async def _held(dsn: str) -> AsyncGenerator[Any, None]:
+    """A connection that holds back every insertion of an event that is called slow."""
+    connection: Any = await asyncpg.connect(dsn, statement_cache_size=0)
+    try:
+        await connection.execute(_SLOW)
+        await connection.execute("CREATE TRIGGER slow BEFORE INSERT ON mcp_events FOR EACH ROW EXECUTE FUNCTION slow()")
+        await connection.execute("SELECT pg_advisory_lock(1)")
+        yield connection
     finally:
         await connection.close()

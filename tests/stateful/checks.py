@@ -35,10 +35,17 @@ def check_page(page: Page, stream: Stream, expected: Sequence[Known | Gap], rule
     assert page.closed is closed
 
 
-def check_back(page: Page, stream: Stream, before: int | None, limit: int, oldest: datetime | None) -> None:
+def check_back(
+    page: Page, stream: Stream, before: int | None, limit: int, oldest: datetime | None, page_bytes: int
+) -> None:
     """Compare the newest events before a number (None: at all)."""
     known = [event for event in stream.visible(oldest) if before is None or event.sequence < before]
-    expected = known[-limit:]
+    size, expected = 0, list[Known]()
+    for event in reversed(known[-limit:]):
+        size += event.size
+        if expected and size > page_bytes:
+            break
+        expected.insert(0, event)
     items = [*page.items]
     if items and isinstance(items[0], Gap):
         items = items[1:]

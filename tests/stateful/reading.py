@@ -112,7 +112,7 @@ class Reading(Base):
         holding = place.space[seen.session_id]
 
         def check(page: Page, found: tuple[Stream, int]) -> None:
-            check_back(page, *found, limit, holding.oldest)
+            check_back(page, *found, limit, holding.oldest, self.rules_kept.page_bytes)
             assert page.closed is holding.closed
 
         work = place.store.read_before(seen.session_id, event_id, limit=limit)
@@ -136,7 +136,7 @@ class Reading(Base):
         holding = place.space[session]
 
         def check(page: Page, found: Stream) -> None:
-            check_back(page, found, None, limit, holding.oldest)
+            check_back(page, found, None, limit, holding.oldest, self.rules_kept.page_bytes)
             assert page.finished is found.finished
             assert page.closed is holding.closed
 

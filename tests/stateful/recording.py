@@ -209,7 +209,11 @@ class Recording(Base):
     @rule(where=WHERE, owner=given.NAMES)
     def delete_owner(self, where: int, owner: str) -> None:
         place = self.at(where)
-        theirs = [session.session_id for session in place.space.alive() if session.owner == owner]
+        theirs = [
+            session_id
+            for session_id, holding in place.space.holdings.items()
+            if holding.record is not None and holding.record.owner == owner
+        ]
         removed: Purged = self.run(place.store.sessions.delete_owner(owner))
         self.check_removed(removed, *(place.space[session_id].wipe() for session_id in theirs))
 

@@ -94,9 +94,11 @@ class SQLBackend:
             lambda c: reads.read_page(c, session_key, after, reading, limit=limit, max_bytes=max_bytes)
         )
 
-    async def read_before(self, session_key: str, before: EventId, *, limit: int) -> Page:
+    async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Page:
         reading = self._reading
-        return await self._read(lambda c: reads.read_before(c, session_key, before, reading, limit=limit))
+        return await self._read(
+            lambda c: reads.read_before(c, session_key, before, reading, limit=limit, max_bytes=max_bytes)
+        )
 
     async def streams(self, session_key: str, *, after: str, limit: int) -> list[StreamInfo]:
         reading = self._reading

@@ -115,7 +115,9 @@ class ClaimedAppends:
     @cached_property
     def _at_once(self) -> Any:
         opened = self._open.returning(streams.c.stream_key).cte("opened")
-        known = sa.union(sa.select(opened.c.stream_key), self._known).cte("known")
+        # Locked, or a session that is deleted at this moment would leave events without a stream.
+        present = self._known.with_for_update(key_share=True, of=streams).cte("present")
+        known = sa.union(sa.select(opened.c.stream_key), sa.select(present.c.stream_key)).cte("known")
         arrival = ARRIVALS.relation(self._dialect)
         source = arrival.join(known, known.c.stream_key == arrival.c.stream)
         insert = stored(arrival, source, stream_key=arrival.c.stream, sequence=arrival.c.position)

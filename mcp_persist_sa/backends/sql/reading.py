@@ -18,6 +18,7 @@ of_stream = (events.c.session_key == SESSION) & (events.c.stream_key == STREAM)
 is_expired = sa.func.coalesce(events.c.created_at <= before(now(), "event_ttl"), sa.false())
 session_over = sa.exists().where(sessions.c.session_key == SESSION, sessions.c.expires_at <= now())
 
+session_recorded = sa.exists().where(sessions.c.session_key == SESSION)
 session_closed = sa.exists().where(sessions.c.session_key == SESSION, sessions.c.closed_at.is_not(None))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +25,7 @@ from mcp_persist_sa.models import Event, Gap, Page
 from mcp_persist_sa.schema import events, streams
 
 _PLACE = sa.bindparam("place", type_=sa.BigInteger())
+_ONE_MORE = sa.bindparam("one_more", type_=sa.Integer())
 
 
 _LEAN = [events.c[name] for name in ("sequence", "nonce", "final", "size", "created_at")]
@@ -67,24 +68,30 @@ def _page_statement() -> Any:
         sa.select(*_LEAN, is_expired.label("expired"))
         .where(of_stream, events.c.sequence > _PLACE)
         .order_by(events.c.sequence)
-        .limit(sa.bindparam("one_more", type_=sa.Integer()))
+        .limit(_ONE_MORE)
         .subquery("following")
     )
-    so_far: dict[str, Any] = {"order_by": following.c.sequence, "rows": (None, 0)}
+    page = _capped(following, sa.asc)
+    return _beside_stream(page, page.c.next)
+
+
+def _capped(rows: Any, in_order: Callable[[Any], Any]) -> Any:
+    """As many rows, in their order, as the limits of a page allow; each with the number of the one behind it."""
+    order = in_order(rows.c.sequence)
+    so_far: dict[str, Any] = {"order_by": order, "rows": (None, 0)}
     capped = sa.select(
-        following,
-        sa.func.sum(following.c.size).over(**so_far).label("running"),
-        sa.func.lead(following.c.sequence).over(order_by=following.c.sequence).label("next"),
+        rows,
+        sa.func.sum(rows.c.size).over(**so_far).label("running"),
+        sa.func.lead(rows.c.sequence).over(order_by=order).label("next"),
     ).subquery("capped")
     fits = capped.c.running <= sa.bindparam("max_bytes", type_=sa.BigInteger())
-    page = (
+    return (
         sa.select(capped)
         .where(sa.or_(fits, capped.c.running == capped.c.size))
-        .order_by(capped.c.sequence)
+        .order_by(in_order(capped.c.sequence))
         .limit(LIMIT)
         .subquery("page")
     )
-    return _beside_stream(page, page.c.next)
 
 
 def _back_statement() -> Any:
@@ -92,10 +99,11 @@ def _back_statement() -> Any:
         sa.select(*_LEAN, sa.false().label("expired"))
         .where(of_stream, events.c.sequence < _PLACE, ~is_expired)
         .order_by(events.c.sequence.desc())
-        .limit(LIMIT)
+        .limit(_ONE_MORE)
         .subquery("preceding")
     )
-    return _beside_stream(preceding)
+    page = _capped(preceding, sa.desc)
+    return _beside_stream(page, page.c.next)
 
 
 PAGE = _page_statement()
@@ -171,16 +179,25 @@ def _page(stream_key: str, position: int, rows: Sequence[Any], *, more: bool) ->
     return Page(tuple(items), event and event.event_id, event is not None and event.final, False, more)
 
 
-def read_before(connection: sa.Connection, session_key: str, before: EventId, reading: Reading, *, limit: int) -> Page:
+def read_before(
+    connection: sa.Connection, session_key: str, before: EventId, reading: Reading, *, limit: int, max_bytes: int
+) -> Page:
     """Read what comes before a place, the newest `limit` events of it; before the end, if the place has no nonce."""
-    values = reading.values(for_session=session_key, for_stream=before.stream_key, place=before.sequence, limit=limit)
+    values = reading.values(
+        for_session=session_key,
+        for_stream=before.stream_key,
+        place=before.sequence,
+        limit=limit,
+        one_more=limit + 1,
+        max_bytes=max_bytes,
+    )
     rows = connection.execute(BACK, values).all()
     header = _checked(rows)
     if before.nonce:
         _start(header, before)
     rows = [row for row in rows if row.sequence is not None]
     start = rows[0].sequence - 1 if rows else 0
-    page = _page(before.stream_key, start, rows, more=len(rows) == limit)
+    page = _page(before.stream_key, start, rows, more=bool(rows) and rows[0].next is not None)
     at_end = not rows and not before.nonce and header.finished
     return page._replace(finished=page.finished or at_end, closed=header.session_closed)
 

@@ -82,7 +82,9 @@ def close(connection: sa.Connection, session_key: str, closed_ttl: timedelta, co
 
 
 def _matching(which: SessionFilter) -> list[sa.ColumnElement[bool]]:
-    where: list[sa.ColumnElement[bool]] = [sessions.c.namespace == _NAMESPACE, _alive]
+    where: list[sa.ColumnElement[bool]] = [sessions.c.namespace == _NAMESPACE]
+    if not which.also_expired:
+        where.append(_alive)
     if which.owner is not None:
         where.append(sessions.c.owner == which.owner)
     if which.tenant is not None:

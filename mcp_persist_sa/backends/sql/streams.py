@@ -15,6 +15,7 @@ from mcp_persist_sa.backends.sql.reading import (
     session_closed,
     session_expired,
     session_over,
+    session_recorded,
 )
 from mcp_persist_sa.identity import unescape_stream_id
 from mcp_persist_sa.models import StreamInfo
@@ -29,7 +30,10 @@ _named = (
     .scalar_subquery()
 )
 _LOCATE = sa.select(
-    _named.label("stream_key"), session_closed.label("session_closed"), session_over.label("session_over")
+    _named.label("stream_key"),
+    session_closed.label("session_closed"),
+    session_over.label("session_over"),
+    session_recorded.label("session_recorded"),
 )
 
 
@@ -38,7 +42,7 @@ def locate(connection: sa.Connection, session_key: str, stream_id: str, reading:
     row = connection.execute(_LOCATE, reading.values(for_session=session_key, stream_id=stream_id)).one()
     if row.session_over:
         raise session_expired()
-    return Located(row.stream_key, row.session_closed)
+    return Located(row.stream_key, row.session_closed, row.session_recorded)
 
 
 def _info_statement(chosen: Any) -> Any:
