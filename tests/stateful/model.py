@@ -182,12 +182,22 @@ class Holding:
                 through[key] = max(through.get(key, 0), event.sequence)
         return through
 
+    @property
+    def _surely_kept(self) -> int:
+        """How many events are there; which of an expired session were trimmed, nobody has been able to see."""
+        trimmed = self.over_limits() if self.over else {}
+        return sum(
+            event.sequence > trimmed.get(stream.key, 0)
+            for stream in self.streams
+            for event in stream.visible(self.oldest)
+        )
+
     def wipe(self) -> tuple[Purged, Purged]:
         """Remove everything, and give the least and the most that the store may say it was."""
         self.settle_state()
         values = len(self.values.keys()) + self.values.lapsed
         events = sum(len(stream.kept) for stream in self.streams)
-        least = sum(len(stream.visible(self.oldest)) for stream in self.streams) if self.rules.limited else events
+        least = self._surely_kept if self.rules.limited else events
         there = self.record is not None
         low = Purged(int(there and not self.over), len(self.streams), least, 0 if self.limbo else values)
         high = Purged(int(there), len(self.streams), events, _MANY if self.limbo else values)
