@@ -43,7 +43,7 @@ def check_back(
     size, expected = 0, list[Known]()
     for event in reversed(known[-limit:]):
         size += event.size
-        if expected and size > page_bytes:
+        if size > page_bytes and any(other.size for other in expected):
             break
         expected.insert(0, event)
     items = [*page.items]
