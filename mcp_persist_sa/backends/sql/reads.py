@@ -110,18 +110,22 @@ PAGE = _page_statement()
 BACK = _back_statement()
 
 
-def read_page(
-    connection: sa.Connection, session_key: str, after: EventId, reading: Reading, *, limit: int, max_bytes: int
-) -> Page:
-    """Read what follows a place."""
-    values = reading.values(
+def _values_at(session_key: str, place: EventId, reading: Reading, limit: int, max_bytes: int) -> dict[str, Any]:
+    return reading.values(
         for_session=session_key,
-        for_stream=after.stream_key,
-        place=after.sequence,
+        for_stream=place.stream_key,
+        place=place.sequence,
         limit=limit,
         one_more=limit + 1,
         max_bytes=max_bytes,
     )
+
+
+def read_page(
+    connection: sa.Connection, session_key: str, after: EventId, reading: Reading, *, limit: int, max_bytes: int
+) -> Page:
+    """Read what follows a place."""
+    values = _values_at(session_key, after, reading, limit, max_bytes)
     rows = connection.execute(PAGE, values).all()
     header = _checked(rows)
     position = _start(header, after)
@@ -183,14 +187,7 @@ def read_before(
     connection: sa.Connection, session_key: str, before: EventId, reading: Reading, *, limit: int, max_bytes: int
 ) -> Page:
     """Read what comes before a place, the newest `limit` events of it; before the end, if the place has no nonce."""
-    values = reading.values(
-        for_session=session_key,
-        for_stream=before.stream_key,
-        place=before.sequence,
-        limit=limit,
-        one_more=limit + 1,
-        max_bytes=max_bytes,
-    )
+    values = _values_at(session_key, before, reading, limit, max_bytes)
     rows = connection.execute(BACK, values).all()
     header = _checked(rows)
     if before.nonce:

@@ -45,9 +45,9 @@ def locate(connection: sa.Connection, session_key: str, stream_id: str, reading:
     return Located(row.stream_key, row.session_closed, row.session_recorded)
 
 
-def _info_statement(chosen: Any) -> Any:
-    """What is known of the chosen streams; of the session's events only theirs are counted."""
-    kept = (
+def _kept_of(keys: Any) -> Any:
+    """What is kept of some streams."""
+    return (
         sa.select(
             events.c.stream_key,
             sa.func.count().filter(~is_expired).label("count"),
@@ -55,19 +55,22 @@ def _info_statement(chosen: Any) -> Any:
             sa.func.min(events.c.sequence).filter(~is_expired).label("first"),
             sa.func.max(events.c.sequence).label("last"),
         )
-        .where(events.c.session_key == SESSION, events.c.stream_key.in_(sa.select(chosen.c.stream_key)))
+        .where(events.c.session_key == SESSION, events.c.stream_key.in_(keys))
         .group_by(events.c.stream_key)
         .subquery("kept")
     )
+
+
+def _is_at(event: Any, sequence: Any) -> Any:
+    in_stream = (event.c.session_key == SESSION) & (event.c.stream_key == streams.c.stream_key)
+    return in_stream & (event.c.sequence == sequence)
+
+
+def _info_statement(chosen: Any) -> Any:
+    """What is known of the chosen streams; of the session's events only theirs are counted."""
+    keys = sa.select(chosen.c.stream_key)
+    kept = _kept_of(keys)
     first, last = events.alias("first_event"), events.alias("last_event")
-
-    def is_at(event: Any, sequence: Any) -> Any:
-        return (
-            (event.c.session_key == SESSION)
-            & (event.c.stream_key == streams.c.stream_key)
-            & (event.c.sequence == sequence)
-        )
-
     return (
         sa.select(
             streams,
@@ -81,12 +84,10 @@ def _info_statement(chosen: Any) -> Any:
         )
         .select_from(
             streams.outerjoin(kept, kept.c.stream_key == streams.c.stream_key)
-            .outerjoin(first, is_at(first, kept.c.first))
-            .outerjoin(last, is_at(last, kept.c.last))
+            .outerjoin(first, _is_at(first, kept.c.first))
+            .outerjoin(last, _is_at(last, kept.c.last))
         )
-        .where(
-            streams.c.session_key == SESSION, streams.c.stream_key.in_(sa.select(chosen.c.stream_key)), ~session_over
-        )
+        .where(streams.c.session_key == SESSION, streams.c.stream_key.in_(keys), ~session_over)
         .order_by(streams.c.stream_key)
     )
 
