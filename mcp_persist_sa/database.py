@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -21,9 +22,10 @@ from sqlalchemy.pool import StaticPool
 
 from mcp_persist_sa.errors import PersistError, StoreClosed
 from mcp_persist_sa.faults import Backoff, Fault, connect_error, fault_of, persist_error
+from mcp_persist_sa.options import MAX_BUSY_SECONDS
+from mcp_persist_sa.transactions import Work, take_turn, transact
 
 T = TypeVar("T")
-Work = Callable[[sa.Connection], T]
 
 
 class Database(Protocol):
@@ -114,30 +116,6 @@ async def _repeat(database: Database, work: Work[T], *, atomic: bool, writes: bo
     raise failure.error from failure.__cause__
 
 
-def transact(connection: sa.Connection, work: Work[T]) -> T:
-    """Run work and commit."""
-    try:
-        if connection.dialect.name == "sqlite":
-            begin_immediate(connection)
-        result = work(connection)
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
-    return result
-
-
-def begin_immediate(connection: sa.Connection) -> None:
-    """Begin with SQLite's write lock: it cannot be taken later without risking a deadlock.
-
-    A caller's engine may begin a transaction of its own by a hook, which then gives way.
-    """
-    connection.begin()
-    if getattr(connection.connection.driver_connection, "in_transaction", False):
-        connection.exec_driver_sql("ROLLBACK")
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
 def refuse_if(closed: bool) -> None:
     """Raise `StoreClosed` if so."""
     if closed:
@@ -157,6 +135,7 @@ class ThreadDatabase:
         self._engine = engine
         self._closed = False
         self._connections: list[sa.Connection] = []
+        self._begin = partial(take_turn, patience=min(timeout, MAX_BUSY_SECONDS))
         self._held = threading.local()
         self._writer: Executor = ThreadPoolExecutor(1, "mcp-persist-sa-writer")
         in_memory = isinstance(engine.pool, StaticPool)
@@ -170,7 +149,7 @@ class ThreadDatabase:
         return await loop.run_in_executor(self._reader, self._read, work)
 
     def _write(self, work: Work[T]) -> T:
-        return self._with_connection(lambda connection: transact(connection, work))
+        return self._with_connection(lambda connection: transact(connection, work, self._begin))
 
     def _read(self, work: Work[T]) -> T:
         def run(connection: sa.Connection) -> T:

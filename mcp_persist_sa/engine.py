@@ -13,9 +13,7 @@ from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from mcp_persist_sa.dsn import DSN
 from mcp_persist_sa.errors import InvalidDSN, MissingExtra, StoreUnavailable
-from mcp_persist_sa.options import Options
-
-_MAX_BUSY_SECONDS = 5.0
+from mcp_persist_sa.options import MAX_BUSY_SECONDS, Options
 
 
 def sqlite_engine(dsn: DSN, options: Options) -> sa.Engine:
@@ -27,7 +25,7 @@ def sqlite_engine(dsn: DSN, options: Options) -> sa.Engine:
     if dsn.address:
         _check_file(Path(dsn.address))
     arguments = {
-        "timeout": min(options.timeout, _MAX_BUSY_SECONDS),
+        "timeout": min(options.timeout, MAX_BUSY_SECONDS),
         "isolation_level": None,
         "check_same_thread": False,
         **options.connect_args,

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import AdaptedConnection
 
 from mcp_persist_sa.compatibility import refuse_foreign
-from mcp_persist_sa.database import begin_immediate
 from mcp_persist_sa.errors import SchemaError, StoreUnavailable
 from mcp_persist_sa.schema import VERSION_TABLE
+from mcp_persist_sa.transactions import begin_immediate
 
 LOCK_SECONDS = 300.0
 """How long a migration waits for another one of the same database."""

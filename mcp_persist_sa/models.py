@@ -78,6 +78,8 @@ class Page(NamedTuple):
         finished: Whether the stream ended, and this page reaches its end.
         closed: Whether the session was closed.
         more: Whether the page stopped at its size; otherwise nothing more was stored at the time of reading.
+        abandoned: Whether the node that should have ended the stream is gone.
+        stream_id: The name of the stream.
     """
 
     items: tuple[Event | Gap, ...]
@@ -85,6 +87,8 @@ class Page(NamedTuple):
     finished: bool
     closed: bool
     more: bool
+    abandoned: bool = False
+    stream_id: str = ""
 
     @property
     def events(self) -> tuple[Event, ...]:

@@ -14,6 +14,9 @@ from mcp_persist_sa.identity import check_name
 
 logger = logging.getLogger(__name__)
 
+MAX_BUSY_SECONDS = 5.0
+"""How long a call waits in SQLite for another process before it is tried again."""
+
 Password = Callable[[], "str | Awaitable[str]"]
 
 
@@ -42,6 +45,7 @@ class Options:
         max_queued_bytes: How many bytes of messages may wait to be written.
         page_events: The most events that are read at a time.
         page_bytes: The most bytes of messages that are read at a time; one event is read whatever its size.
+        node_lease: Seconds for which a node that serves sessions is believed to live after its last sign of life.
         poll_interval: Seconds after which whoever waits for events looks again, also if nothing woke it.
         timeout: Seconds that a call may wait for the database, retries included.
         connect_timeout: Seconds to wait for a connection.
@@ -71,6 +75,7 @@ class Options:
     max_queued_bytes: int = 64 * 1024 * 1024
     page_events: int = 500
     page_bytes: int = 1024 * 1024
+    node_lease: float = 15.0
     poll_interval: float = 2.0
     timeout: float = 30.0
     connect_timeout: float = 10.0
@@ -138,7 +143,8 @@ _warned: set[str] = set()
 _POSITIVE = [
     option.name
     for option in fields(Options)
-    if option.name.startswith(("max_", "page_")) or option.name.endswith(("_ttl", "timeout", "_interval", "_size"))
+    if option.name.startswith(("max_", "page_"))
+    or option.name.endswith(("_ttl", "timeout", "_interval", "_lease", "_size"))
 ]
 _WHOLE = [name for name in _POSITIVE if name.startswith(("max_", "page_", "pool_"))]
 _OPTIONAL = [name for name in _POSITIVE if name.endswith(("_ttl", "_sessions", "_per_stream", "_per_session"))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from mcp_persist_sa.identity import EventId
@@ -23,11 +23,15 @@ class Claim(NamedTuple):
         stream_key: Of the stream.
         first_sequence: Of the first event.
         opening: Whether no events of the stream were handed over before.
+        node_id: The node that writes, or None if nobody is to look after it.
+        will: The message that ends the stream if that node dies.
     """
 
     stream_key: str
     first_sequence: int
     opening: bool
+    node_id: str | None = None
+    will: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,10 @@ class EventBackend(Protocol):
         """One stream."""
         ...
 
+    async def end_abandoned(self, session_key: str, stream_key: str) -> None:
+        """Take a stream from a node whose lease has run out; called again after a while, end it with its will."""
+        ...
+
     async def delete_before(self, session_key: str, stream_key: str, sequence: int) -> int:
         """Remove the events with lower numbers, and say how many there were."""
         ...
@@ -156,8 +164,14 @@ class SessionBackend(Protocol):
         """A session that has not expired."""
         ...
 
-    async def update_session(self, session_key: str, values: Mapping[str, Any]) -> Session | None:
-        """Write values to a session that has not expired, and use it."""
+    async def session_is_open(self, session_key: str) -> bool:
+        """Whether there is a session that has neither expired nor been closed."""
+        ...
+
+    async def update_session(
+        self, session_key: str, values: Mapping[str, Any], expected: Mapping[str, Any] | None = None
+    ) -> Session | None:
+        """Write values to an open session, and use it; not if it has other values than the expected ones."""
         ...
 
     async def touch_session(self, session_key: str) -> bool:
@@ -212,7 +226,27 @@ class StateBackend(Protocol):
         ...
 
 
-class Backend(EventBackend, SessionBackend, StateBackend, Protocol):
+class NodeBackend(Protocol):
+    """Keeps the leases of nodes."""
+
+    async def renew_node(self, node_id: str, lease: timedelta) -> None:
+        """Say that a node lives, and for how long that is to be believed."""
+        ...
+
+    async def listen(self, session_key: str, node_id: str, *, anew: bool) -> bool:
+        """Note that the client of a session listens at a node; False if it does at another one, unless anew."""
+        ...
+
+    async def unlisten(self, session_key: str, node_id: str) -> None:
+        """Note that it listens there no more."""
+        ...
+
+    async def remove_node(self, node_id: str) -> None:
+        """Say that a node is gone."""
+        ...
+
+
+class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, Protocol):
     """Keeps everything."""
 
     async def purge(self) -> Purged:

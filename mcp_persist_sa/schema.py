@@ -36,6 +36,7 @@ sessions = sa.Table(
     sa.Column("client_info", JSONText()),
     sa.Column("handshake", JSONText()),
     sa.Column("metadata", JSONText(), nullable=False),
+    sa.Column("listener", Key),
     sa.Column("created_at", Timestamp, nullable=False),
     sa.Column("last_seen_at", Timestamp, nullable=False),
     sa.Column("expires_at", Timestamp),
@@ -72,12 +73,17 @@ streams = sa.Table(
     sa.Column("last_sequence", sa.BigInteger, nullable=False),
     sa.Column("purged_through", sa.BigInteger, nullable=False),
     sa.Column("purged_nonce", Key),
+    sa.Column("node_id", Key),
+    sa.Column("will", sa.Text),
     sa.Column("created_at", Timestamp, nullable=False),
     sa.Column("updated_at", Timestamp, nullable=False),
     sa.CheckConstraint("purged_through >= 0 AND last_sequence >= purged_through", name="sequence_order"),
     sa.Index(None, "namespace", "created_at"),
 )
-"""`last_sequence` of a claimed stream is written when the stream ends; until then the events themselves tell."""
+"""`last_sequence` of a claimed stream is written when the stream ends; until then the events themselves tell.
+
+`node_id` is the node that writes a claimed stream, and `will` the message that ends it if that node dies.
+"""
 
 open_streams = sa.Index(
     "uq_mcp_streams_open",
@@ -112,6 +118,15 @@ writers = sa.Table(
     sa.Column("updated_at", Timestamp, nullable=False),
 )
 """The last batch that each writer committed. A batch that is sent again after a lost reply finds itself here."""
+
+nodes = sa.Table(
+    "mcp_nodes",
+    metadata,
+    sa.Column("node_id", Key, primary_key=True),
+    sa.Column("started_at", Timestamp, nullable=False),
+    sa.Column("expires_at", Timestamp, nullable=False),
+)
+"""The leases of the processes that serve. One that has run out says that its node is dead."""
 
 revisions = sa.Table(
     "mcp_schema",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -89,6 +89,35 @@ class Sessions:
             SessionNotFound: There is none, or it has expired.
         """
         return _found(await self._backend.session(self._key(session_id)))
+
+    async def is_open(self, session_id: str) -> bool:
+        """Whether there is such a session, and it was neither closed nor has expired: one read by primary key."""
+        return await self._backend.session_is_open(self._key(session_id))
+
+    async def amend_handshake(self, session_id: str, amend: Callable[[JSONValue], JSONValue]) -> Session:
+        """Change the handshake of an open session, also where others do at the same time.
+
+        Args:
+            session_id: Which.
+            amend: Gives the new handshake for the present one, which it must not change. It may be called often.
+
+        Raises:
+            SessionNotFound: There is none that is open.
+            InvalidInput: The new handshake cannot be stored.
+        """
+        while True:
+            session = await self.get(session_id)
+            if session.status == "closed":
+                raise _not_found()
+            changed = amend(session.handshake)
+            if changed == session.handshake:
+                return session
+            values = self._checked({"handshake": changed})
+            written = await self._backend.update_session(
+                self._key(session_id), values, {"handshake": session.handshake}
+            )
+            if written is not None:
+                return written
 
     async def update(self, session_id: str, **values: Any) -> Session:
         """Write to an open session, and use it.

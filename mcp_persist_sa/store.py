@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from mcp_persist_sa.checks import check_whole, new_append
+from mcp_persist_sa.checks import message_size, new_append
 from mcp_persist_sa.dsn import default_dsn, parse
-from mcp_persist_sa.errors import InvalidInput, StoreClosed, StreamNotFound
-from mcp_persist_sa.identity import EventId, check_session_id, escape_stream_id, session_key
-from mcp_persist_sa.models import Event, Gap, NewEvent, Page, Purged, StreamInfo
+from mcp_persist_sa.errors import PersistError, StoreClosed
+from mcp_persist_sa.events import Events
+from mcp_persist_sa.identity import EventId, escape_stream_id
+from mcp_persist_sa.models import NewEvent
+from mcp_persist_sa.nodes import Node
 from mcp_persist_sa.opening import Opened, open_dsn, open_engine
 from mcp_persist_sa.options import Options, warn_of_unlimited
 from mcp_persist_sa.sessions import Sessions
 from mcp_persist_sa.state import State
-from mcp_persist_sa.streams import StreamWriter, Tail, end_of
+from mcp_persist_sa.streams import StreamWriter
 from mcp_persist_sa.writer import Writer
 
 
@@ -38,7 +40,7 @@ def open_store(dsn: str | None = None, **options: Any) -> Store:
     return Store(default_dsn() if dsn is None else dsn, **options)
 
 
-class Store:
+class Store(Events):
     """The database of an MCP server. It belongs to the event loop in which it was opened."""
 
     def __init__(self, source: str | AsyncEngine, **options: Any) -> None:
@@ -78,6 +80,7 @@ class Store:
             max_bytes=self._options.max_queued_bytes,
         )
         self._sessions = Sessions(opened.backend, opened.notifier, self._options)
+        self._node = Node(opened.backend, timedelta(seconds=self._options.node_lease))
 
     async def close(self) -> None:
         """Write what is queued, and disconnect. Whoever cancels this only stops to wait for it."""
@@ -90,6 +93,7 @@ class Store:
     async def _close(self, opened: Opened) -> None:
         try:
             await self._writer.close(self._options.timeout)
+            await self._node.leave()
         finally:
             await opened.backend.close()
 
@@ -102,6 +106,16 @@ class Store:
         await self.close()
 
     @property
+    def is_open(self) -> bool:
+        """Whether the store is open."""
+        return self._opened is not None
+
+    @property
+    def node_id(self) -> str | None:
+        """Under which this process is known as a node, or None if it has not joined."""
+        return None if self._opened is None else self._node.node_id
+
+    @property
     def options(self) -> Options:
         """The options in force."""
         return self._options
@@ -111,9 +125,6 @@ class Store:
         if self._opened is None:
             raise StoreClosed("The store is not open. Use `async with open_store(dsn) as store`.")
         return self._opened
-
-    def _key(self, session_id: str) -> str:
-        return session_key(self._options.namespace, check_session_id(session_id))
 
     # Sessions and state
 
@@ -160,134 +171,46 @@ class Store:
             for index, nonce in enumerate(group.nonces)
         ]
 
-    def claim(self, session_id: str, stream_id: str) -> StreamWriter:
+    def claim(self, session_id: str, stream_id: str, *, will: str | None = None) -> StreamWriter:
         """Open a stream as its only writer, which numbers the events itself and need not wait for the database.
 
         Args:
             session_id: The session, which need not be recorded.
             stream_id: The stream's name in the session. Whether it is free is found out when its first event is stored.
+            will: A message with which the stream is ended, by whoever tails it, if this node dies; see `join`.
+
+        Raises:
+            InvalidInput: The will cannot be stored.
+            PersistError: There is a will, but this process has not joined.
+        """
+        node = self._now_open and self._node.node_id
+        if will is not None:
+            message_size(will, self._options.max_message_bytes)
+            if node is None:
+                raise PersistError("A stream with a will needs a node that can be seen to live: call `join` first.")
+        key, name, limit = self._key(session_id), escape_stream_id(stream_id), self._options.max_message_bytes
+        return StreamWriter(self._writer, key, name, limit, node_id=None if will is None else node, will=will)
+
+    async def listen(self, session_id: str, *, anew: bool = False) -> bool:
+        """Take it that the client of a session listens at this node; False if it does so at another that is alive.
+
+        Args:
+            session_id: The session.
+            anew: Whether the client is known to have come here from there.
         """
         _ = self._now_open
-        name = escape_stream_id(stream_id)
-        return StreamWriter(self._writer, self._key(session_id), name, self._options.max_message_bytes)
+        return await self._node.listen(self._key(session_id), anew=anew)
 
-    # Reading events
+    async def unlisten(self, session_id: str) -> None:
+        """Take it that the client of a session does not listen at this node any more."""
+        _ = self._now_open
+        await self._node.unlisten(self._key(session_id))
 
-    def _tail(self, session_id: str) -> Tail:
-        opened = self._now_open
-        return Tail(opened.backend, opened.notifier, self._key(session_id), self._options)
-
-    async def read(self, session_id: str, *, after: str | None = None, stream_id: str | None = None) -> Page:
-        """A page of a stream: what follows an event, or its beginning as far as it is kept.
-
-        Args:
-            session_id: The session.
-            after: An event id of the session.
-            stream_id: Instead of it, the stream: the open one of that name, or else the newest.
+    async def join(self) -> None:
+        """Make this process a node that is seen to live, by a lease in the database, until the store is closed.
 
         Raises:
-            UnknownEvent: The session has no event with this id.
-            HistoryLost: Events after it are gone.
-            StreamNotFound: The session has no such stream.
-            SessionNotFound: The session has expired.
+            StoreUnavailable: The database cannot be reached.
         """
-        tail = self._tail(session_id)
-        return await tail.read(await self._place(tail, after, stream_id))
-
-    async def _place(self, tail: Tail, after: str | None, stream_id: str | None) -> EventId:
-        if (after is None) == (stream_id is None):
-            raise InvalidInput("Give either an event id (`after`) or a stream (`stream_id`).")
-        if after is not None:
-            return EventId.parse(after)
-        place = await tail.beginning(escape_stream_id(stream_id or ""))
-        if place is None:
-            raise StreamNotFound("The session has no such stream.")
-        return place
-
-    async def read_before(self, session_id: str, event_id: str, *, limit: int = 100) -> Page:
-        """The newest events before one, in their order. Takes and raises what `read` does."""
-        return await self._read_back(session_id, EventId.parse(event_id), limit)
-
-    async def recent(self, session_id: str, stream_id: str, *, limit: int = 100) -> Page:
-        """The newest events of a stream, in their order. Takes and raises what `read` does."""
-        place = await self._place(self._tail(session_id), None, stream_id)
-        return await self._read_back(session_id, end_of(place.stream_key), limit)
-
-    async def _read_back(self, session_id: str, before: EventId, limit: int) -> Page:
-        check_whole("limit", limit, 1)
-        most = self._options.page_bytes
-        return await self._now_open.backend.read_before(self._key(session_id), before, limit=limit, max_bytes=most)
-
-    async def tail(
-        self, session_id: str, *, after: str | None = None, stream_id: str | None = None, from_now: bool = False
-    ) -> AsyncGenerator[Event | Gap, None]:
-        """Follow a stream: what is stored, then what comes, until its final event or the end of its session.
-
-        Args:
-            session_id: The session.
-            after: An event id of the session, after which to begin.
-            stream_id: Instead of it, the stream, which may be opened later.
-            from_now: With a stream: leave out what it holds already.
-
-        Yields:
-            Events in order, and a `Gap` where numbers are missing for good.
-
-        Raises:
-            UnknownEvent: The session has no event with this id (any more).
-            HistoryLost: Events after it, or after the last one yielded, are gone.
-            SessionNotFound: The session has expired.
-        """
-        tail = self._tail(session_id)
-        name = escape_stream_id(stream_id or "")
-        if (after is None) == (stream_id is None):
-            raise InvalidInput("Give either an event id (`after`) or a stream (`stream_id`).")
-        if after is not None and from_now:
-            raise InvalidInput("`from_now` goes with a stream (`stream_id`), not with an event id.")
-        place, skip = (EventId.parse(after), "") if after is not None else (None, "")
-        if from_now:
-            place, skip = await tail.end(name)
-        async with aclosing(tail.items(name, place, skip=skip)) as items:
-            async for item in items:
-                yield item
-
-    async def stream(self, session_id: str, stream_id: str) -> StreamInfo:
-        """What is known of a stream: the open one of that name, or else the newest.
-
-        Raises:
-            StreamNotFound: The session has no such stream.
-        """
-        place = await self._place(self._tail(session_id), None, stream_id)
-        found = await self._now_open.backend.stream(self._key(session_id), place.stream_key)
-        if found is None:
-            raise StreamNotFound("The session has no such stream.")
-        return found
-
-    async def streams(self, session_id: str) -> AsyncGenerator[StreamInfo, None]:
-        """All streams of a session, in no particular order."""
-        backend, after = self._now_open.backend, ""
-        while found := await backend.streams(self._key(session_id), after=after, limit=100):
-            for info in found:
-                yield info
-            after = found[-1].stream_key
-
-    # Removing
-
-    async def delete_before(self, session_id: str, event_id: str) -> int:
-        """Remove the events of a stream that come before one, and say how many there were.
-
-        Raises:
-            UnknownEvent: The session has no event with this id.
-            HistoryLost: It, or what follows it, is gone already.
-            SessionNotFound: The session has expired.
-        """
-        place = EventId.parse(event_id)
-        await self._tail(session_id).read(place)
-        return await self._now_open.backend.delete_before(self._key(session_id), place.stream_key, place.sequence)
-
-    async def delete_events(self, session_id: str) -> Purged:
-        """Remove all streams and events of a session, which stays."""
-        return await self._now_open.backend.delete_events(self._key(session_id))
-
-    async def purge(self) -> Purged:
-        """Remove what has expired or is over a limit, in chunks that never hold a writer for long."""
-        return await self._now_open.backend.purge()
+        _ = self._now_open
+        await self._node.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from time import monotonic
 
 from mcp_persist_sa.checks import new_append
 from mcp_persist_sa.errors import PersistError
@@ -12,6 +13,8 @@ from mcp_persist_sa.models import Event, Gap, NewEvent, Page
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.protocols import Claim, EventBackend, Notifier
 from mcp_persist_sa.writer import Pending, Writer
+
+_EAGER = 0.05
 
 
 def end_of(stream_key: str) -> EventId:
@@ -52,11 +55,22 @@ class StreamWriter:
     readers are told of.
     """
 
-    def __init__(self, writer: Writer, session_key: str, stream_id: str, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        session_key: str,
+        stream_id: str,
+        max_message_bytes: int,
+        *,
+        node_id: str | None = None,
+        will: str | None = None,
+    ) -> None:
         self._writer = writer
         self._session_key = session_key
         self._stream_id = stream_id
         self._max_message_bytes = max_message_bytes
+        self._node_id = node_id
+        self._will = will
         self._stream_key = new_stream_key()
         self._next = 1
         self._begun = False
@@ -76,7 +90,7 @@ class StreamWriter:
         """
         if self._finished:
             raise PersistError("The stream has ended; claim it anew.")
-        place = Claim(self._stream_key, self._next, opening=not self._begun)
+        place = Claim(self._stream_key, self._next, not self._begun, self._node_id, self._will)
         self._next += 1
         event = NewEvent(message, final)
         group = new_append(self._session_key, self._stream_id, [event], self._max_message_bytes, place)
@@ -93,6 +107,7 @@ class Tail:
         self._notifier = notifier
         self._session_key = session_key
         self._options = options
+        self._abandoned_at: float | None = None
 
     async def read(self, place: EventId) -> Page:
         """What follows a place, as far as it is stored."""
@@ -138,6 +153,7 @@ class Tail:
                 else:
                     was_recorded = located.session_recorded
                     await waiter.wait(self._options.poll_interval)
+            pause = _EAGER
             while True:
                 page = await self.read(place)
                 for item in page.items:
@@ -148,4 +164,16 @@ class Tail:
                     continue
                 if page.finished or page.closed:
                     return
-                await waiter.wait(self._options.poll_interval)
+                await self._look_after(place, page)
+                # A stream that has just moved will move again, maybe written by a process that wakes nobody here.
+                pause = _EAGER if page.items else 2 * pause
+                await waiter.wait(min(pause, self._options.poll_interval))
+
+    async def _look_after(self, place: EventId, page: Page) -> None:
+        """End a stream whose node is dead: not at first sight, for the database may just have been away for all."""
+        if not page.abandoned:
+            self._abandoned_at = None
+        elif self._abandoned_at is None:
+            self._abandoned_at = monotonic()
+        elif monotonic() - self._abandoned_at >= self._options.node_lease / 5:
+            await self._backend.end_abandoned(self._session_key, place.stream_key)

@@ -24,6 +24,13 @@ def upgrade() -> None:
         sa.Column("updated_at", moment, nullable=False),
         sa.PrimaryKeyConstraint("writer_id", name="pk_mcp_writers"),
     )
+    op.create_table(
+        "mcp_nodes",
+        sa.Column("node_id", key, nullable=False),
+        sa.Column("started_at", moment, nullable=False),
+        sa.Column("expires_at", moment, nullable=False),
+        sa.PrimaryKeyConstraint("node_id", name="pk_mcp_nodes"),
+    )
     schema = op.create_table(
         "mcp_schema",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -48,6 +55,7 @@ def _create_sessions() -> None:
         sa.Column("client_info", sa.Text()),
         sa.Column("handshake", sa.Text()),
         sa.Column("metadata", sa.Text(), nullable=False),
+        sa.Column("listener", key),
         sa.Column("created_at", moment, nullable=False),
         sa.Column("last_seen_at", moment, nullable=False),
         sa.Column("expires_at", moment),
@@ -88,6 +96,8 @@ def _create_events() -> None:
         sa.Column("last_sequence", sa.BigInteger(), nullable=False),
         sa.Column("purged_through", sa.BigInteger(), nullable=False),
         sa.Column("purged_nonce", key),
+        sa.Column("node_id", key),
+        sa.Column("will", sa.Text()),
         sa.Column("created_at", moment, nullable=False),
         sa.Column("updated_at", moment, nullable=False),
         sa.CheckConstraint(
@@ -120,5 +130,6 @@ def _create_events() -> None:
 
 
 def downgrade() -> None:
-    for table in ("mcp_schema", "mcp_writers", "mcp_events", "mcp_streams", "mcp_session_state", "mcp_sessions"):
-        op.drop_table(table)
+    tables = ("schema", "nodes", "writers", "events", "streams", "session_state", "sessions")
+    for table in tables:
+        op.drop_table(f"mcp_{table}")

@@ -499,3 +499,28 @@ async def test_every_session_id_that_the_specification_allows_is_taken(store: St
     for session_id in ("".join(map(chr, range(0x21, 0x7F))), "x" * 255, "~", "';DROP/**/TABLE/**/mcp_sessions;--"):
         made = await store.sessions.create(session_id)
         assert (await store.sessions.get(session_id)).session_id == made.session_id == session_id
+
+
+# Handshakes that several amend
+
+
+async def test_a_handshake_that_several_amend_at_once_has_every_change(store: Store) -> None:
+    session = (await store.sessions.create(handshake=[])).session_id
+    amended = [store.sessions.amend_handshake(session, lambda now, n=n: [*now, n]) for n in range(10)]
+    await asyncio.gather(*amended)
+    assert sorted((await store.sessions.get(session)).handshake) == list(range(10))
+
+
+async def test_a_handshake_that_was_never_recorded_can_be_amended(store: Store) -> None:
+    session = (await store.sessions.create()).session_id
+    assert (await store.sessions.amend_handshake(session, lambda now: {"was": now})).handshake == {"was": None}
+
+
+async def test_only_an_open_session_is_open_and_can_be_amended(store: Store) -> None:
+    assert not await store.sessions.is_open("unknown")
+    session = (await store.sessions.create()).session_id
+    assert await store.sessions.is_open(session)
+    await store.sessions.close(session)
+    assert not await store.sessions.is_open(session)
+    with pytest.raises(SessionNotFound):
+        await store.sessions.amend_handshake(session, lambda now: now)

@@ -34,7 +34,7 @@ ARRIVALS = Rows(
 
 STREAM_COLUMNS = [
     *("session_key", "stream_key", "stream_id", "namespace", "claimed", "finished"),
-    *("last_sequence", "purged_through", "created_at", "updated_at"),
+    *("last_sequence", "purged_through", "node_id", "will", "created_at", "updated_at"),
 ]
 _EVENT_COLUMNS = ["session_key", "stream_key", "sequence", "nonce", "final", "size", "created_at", "message"]
 _ROW = ("session_key", "stream_key", "sequence", "nonce", "final", "size", "message")
@@ -60,7 +60,7 @@ def arrivals_at(group: Append, stream: str, first: int) -> list[list[Any]]:
     ]
 
 
-def new_stream(source: FromClause, *, claimed: Any, finished: Any, last_sequence: Any) -> Any:
+def new_stream(source: FromClause, *, claimed: Any, finished: Any, last_sequence: Any, node_id: Any, will: Any) -> Any:
     """Rows of streams, in the order of `STREAM_COLUMNS`."""
     return sa.select(
         source.c.session_key,
@@ -71,6 +71,8 @@ def new_stream(source: FromClause, *, claimed: Any, finished: Any, last_sequence
         finished,
         last_sequence,
         sa.literal_column("0", BIG),
+        node_id,
+        will,
         now(),
         now(),
     )

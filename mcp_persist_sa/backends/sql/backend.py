@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.backends.sql import reads, sessions, state, streams
+from mcp_persist_sa.backends.sql import nodes, reads, sessions, state, streams
 from mcp_persist_sa.backends.sql.appends import Appends, is_one_statement
 from mcp_persist_sa.backends.sql.arrivals import Gate
 from mcp_persist_sa.backends.sql.purge import Purge
@@ -108,6 +108,9 @@ class SQLBackend:
         reading = self._reading
         return await self._read(lambda c: streams.stream_info(c, session_key, stream_key, reading))
 
+    async def end_abandoned(self, session_key: str, stream_key: str) -> None:
+        await self._write(lambda c: nodes.end_abandoned(c, session_key, stream_key, self._common()), atomic=True)
+
     async def delete_before(self, session_key: str, stream_key: str, sequence: int) -> int:
         found = await self._read(lambda c: reads.range_before(c, session_key, stream_key, sequence))
         return 0 if found is None else await self._purge.cut([Cut(session_key, stream_key, *found)])
@@ -143,8 +146,13 @@ class SQLBackend:
     async def session(self, session_key: str) -> Session | None:
         return await self._read(lambda c: sessions.get(c, session_key, self._common()))
 
-    async def update_session(self, session_key: str, values: Mapping[str, Any]) -> Session | None:
-        return await self._write(lambda c: sessions.update(c, session_key, values, self._touching()))
+    async def session_is_open(self, session_key: str) -> bool:
+        return await self._read(lambda c: sessions.is_open(c, session_key, self._common()))
+
+    async def update_session(
+        self, session_key: str, values: Mapping[str, Any], expected: Mapping[str, Any] | None = None
+    ) -> Session | None:
+        return await self._write(lambda c: sessions.update(c, session_key, values, expected or {}, self._touching()))
 
     async def touch_session(self, session_key: str) -> bool:
         return await self._write(lambda c: sessions.touch(c, session_key, self._touching()))
@@ -180,6 +188,20 @@ class SQLBackend:
 
     async def state_keys(self, session_key: str) -> list[str]:
         return await self._read(lambda c: state.keys(c, session_key, self._common()))
+
+    # Nodes
+
+    async def renew_node(self, node_id: str, lease: timedelta) -> None:
+        await self._write(lambda c: nodes.renew(c, node_id, lease, self._common()))
+
+    async def listen(self, session_key: str, node_id: str, *, anew: bool) -> bool:
+        return await self._write(lambda c: nodes.listen(c, session_key, node_id, anew, self._common()))
+
+    async def unlisten(self, session_key: str, node_id: str) -> None:
+        await self._write(lambda c: nodes.unlisten(c, session_key, node_id))
+
+    async def remove_node(self, node_id: str) -> None:
+        await self._write(lambda c: nodes.remove(c, node_id))
 
     # Retention
 

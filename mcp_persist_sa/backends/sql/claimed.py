@@ -38,8 +38,13 @@ _CLAIMS = Rows(
         ("opening", FLAG),
         ("finished", FLAG),
         ("last_sequence", BIG),
+        ("node_id", TEXT),
+        ("will", TEXT),
     ),
 )
+
+
+_OPENING, _FINISHED, _LAST = 3, 4, 5
 
 
 class ClaimedAppends:
@@ -66,11 +71,11 @@ class ClaimedAppends:
     def _in_steps(
         self, connection: sa.Connection, rows: list[list[Any]], values: dict[str, Any], arrivals: list[list[Any]]
     ) -> set[str]:
-        if any(opening for *_, opening, _, _ in rows):
+        if any(row[_OPENING] for row in rows):
             connection.execute(self._open, values)
         known = set(connection.execute(self._known, values).scalars())
         store_rows(connection, [row for row in arrivals if row[1] in known], values["now"])
-        if any(finished and not opening for *_, opening, finished, _ in rows):
+        if any(row[_FINISHED] and not row[_OPENING] for row in rows):
             connection.execute(self._end, values)
         return known
 
@@ -88,7 +93,12 @@ class ClaimedAppends:
             rival.c.finished.is_(sa.false()),
         )
         opening = new_stream(
-            claim, claimed=sa.true(), finished=claim.c.finished, last_sequence=claim.c.last_sequence
+            claim,
+            claimed=sa.true(),
+            finished=claim.c.finished,
+            last_sequence=claim.c.last_sequence,
+            node_id=claim.c.node_id,
+            will=claim.c.will,
         ).where(claim.c.opening, ~taken)
         return insert_for(self._dialect)(streams).from_select(STREAM_COLUMNS, opening).on_conflict_do_nothing()
 
@@ -96,7 +106,9 @@ class ClaimedAppends:
     def _known(self) -> Any:
         claim = self._claims
         same = (streams.c.session_key == claim.c.session_key) & (streams.c.stream_key == claim.c.stream_key)
-        return sa.select(streams.c.stream_key).select_from(streams.join(claim, same))
+        # A node that was taken for dead has lost its streams.
+        kept = streams.c.node_id.is_not_distinct_from(claim.c.node_id)
+        return sa.select(streams.c.stream_key).select_from(streams.join(claim, same & kept))
 
     @cached_property
     def _end(self) -> Any:
@@ -109,6 +121,7 @@ class ClaimedAppends:
                 streams.c.stream_key == claim.c.stream_key,
                 claim.c.finished,
                 streams.c.finished.is_(sa.false()),
+                streams.c.node_id.is_not_distinct_from(claim.c.node_id),
             )
         )
 
@@ -133,17 +146,18 @@ def _claim_rows(groups: Sequence[Append]) -> list[list[Any]]:
     """One row a stream: whether it begins and ends in this batch."""
     rows: dict[str, list[Any]] = {}
     for group in groups:
-        key, first, opening = _claim(group)
-        row = rows.setdefault(key, [group.session_key, group.stream_id, key, opening, False, 0])
-        row[4] = group.events[-1].final
-        row[5] = first + len(group.events) - 1
+        claim = _claim(group)
+        new = [group.session_key, group.stream_id, claim.stream_key, claim.opening, False, 0, claim.node_id, claim.will]
+        row = rows.setdefault(claim.stream_key, new)
+        row[_FINISHED] = group.events[-1].final
+        row[_LAST] = claim.first_sequence + len(group.events) - 1
     return list(rows.values())
 
 
 def _place(group: Append, known: set[str]) -> Place | Exception:
-    key, first, _ = _claim(group)
-    if key in known:
-        return Place(key, first)
+    claim = _claim(group)
+    if claim.stream_key in known:
+        return Place(claim.stream_key, claim.first_sequence)
     return StreamClaimed(
         "The stream is open in other hands, or was deleted. Wait until it ends, or give the stream another id."
     )

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.backends.sql import removal, retention
+from mcp_persist_sa.backends.sql import nodes, removal, retention
 from mcp_persist_sa.backends.sql.retention import CHUNK, Cut, Limits
 from mcp_persist_sa.database import Database, Failure, once, read, write
 from mcp_persist_sa.models import Purged
@@ -55,6 +55,7 @@ class Purge:
         state = await self._in_chunks(removal.remove_old_state)
         await self._in_chunks(removal.remove_deleted_state)
         await self._write(lambda c: removal.remove_old_writers(c, self._values()), atomic=False)
+        await self._write(lambda c: nodes.remove_old(c, self._values()), atomic=False)
         return removed.plus(Purged(streams=streams, state=state))
 
     def _values(self) -> dict[str, Any]:

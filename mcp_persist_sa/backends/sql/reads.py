@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql.expression import FromClause
 
+from mcp_persist_sa.backends.sql.nodes import abandoned
 from mcp_persist_sa.backends.sql.reading import (
     LIMIT,
     SESSION,
@@ -20,7 +21,7 @@ from mcp_persist_sa.backends.sql.reading import (
     session_over,
 )
 from mcp_persist_sa.errors import HistoryLost
-from mcp_persist_sa.identity import EventId, unknown_event
+from mcp_persist_sa.identity import EventId, unescape_stream_id, unknown_event
 from mcp_persist_sa.models import Event, Gap, Page
 from mcp_persist_sa.schema import events, streams
 
@@ -45,8 +46,10 @@ def _beside_stream(page: FromClause, *more: Any) -> Any:
             streams.c.purged_through,
             streams.c.purged_nonce,
             streams.c.finished,
+            streams.c.stream_id,
             session_closed.label("session_closed"),
             session_over.label("session_over"),
+            abandoned.label("abandoned"),
             anchor.c.nonce.label("anchor_nonce"),
             page.c.sequence,
             page.c.nonce,
@@ -141,7 +144,8 @@ def read_page(
             raise history_lost()
         position = max(row.sequence for row in rows if row.expired)
     page = _page(after.stream_key, position, fresh, more=bool(rows) and rows[-1].next is not None)
-    return page._replace(finished=page.finished or (not fresh and header.finished), closed=header.session_closed)
+    finished = page.finished or (not fresh and header.finished)
+    return _of_stream(page, header, finished=finished)
 
 
 def _checked(rows: Sequence[Any]) -> Any:
@@ -196,7 +200,16 @@ def read_before(
     start = rows[0].sequence - 1 if rows else 0
     page = _page(before.stream_key, start, rows, more=bool(rows) and rows[0].next is not None)
     at_end = not rows and not before.nonce and header.finished
-    return page._replace(finished=page.finished or at_end, closed=header.session_closed)
+    return _of_stream(page, header, finished=page.finished or at_end)
+
+
+def _of_stream(page: Page, header: Any, *, finished: bool) -> Page:
+    return page._replace(
+        finished=finished,
+        closed=header.session_closed,
+        abandoned=header.abandoned,
+        stream_id=unescape_stream_id(header.stream_id),
+    )
 
 
 _RANGE_BEFORE = sa.select(sa.func.min(events.c.sequence), sa.func.max(events.c.sequence)).where(

@@ -21,6 +21,7 @@ _NAMESPACE = sa.bindparam("in_namespace", type_=sa.Text())
 _alive = sa.or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > now())
 _open = sa.and_(_alive, sessions.c.closed_at.is_(None))
 
+_IS_OPEN = sa.select(sa.true()).where(sessions.c.session_key == _KEY, _open)
 _GET = sa.select(sessions).where(sessions.c.session_key == _KEY, _alive)
 
 _USED = {"last_seen_at": now(), "expires_at": after(now(), "session_ttl")}
@@ -61,11 +62,24 @@ def get(connection: sa.Connection, session_key: str, common: Mapping[str, Any]) 
     return None if row is None else session_of(row)
 
 
+def is_open(connection: sa.Connection, session_key: str, common: Mapping[str, Any]) -> bool:
+    """Whether there is an open session."""
+    return connection.execute(_IS_OPEN, {"for_session": session_key, **common}).first() is not None
+
+
 def update(
-    connection: sa.Connection, session_key: str, values: Mapping[str, Any], common: Mapping[str, Any]
+    connection: sa.Connection,
+    session_key: str,
+    values: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    common: Mapping[str, Any],
 ) -> Session | None:
-    """Write values to an open session, and use it."""
-    statement = sa.update(sessions).where(sessions.c.session_key == _KEY, _open).values(**values, **_USED)
+    """Write values to an open session that has the expected ones, and use it."""
+    same = [
+        sessions.c[name].is_not_distinct_from(sa.literal(value, sessions.c[name].type))
+        for name, value in expected.items()
+    ]
+    statement = sa.update(sessions).where(sessions.c.session_key == _KEY, _open, *same).values(**values, **_USED)
     row = connection.execute(statement.returning(*sessions.c), {"for_session": session_key, **common}).first()
     return None if row is None else session_of(row)
 

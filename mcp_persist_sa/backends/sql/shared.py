@@ -30,7 +30,7 @@ from mcp_persist_sa.errors import OutcomeUnknown, StreamClaimed
 from mcp_persist_sa.identity import new_stream_key
 from mcp_persist_sa.protocols import Append, Place
 from mcp_persist_sa.schema import events, open_streams, streams, writers
-from mcp_persist_sa.sqltypes import now
+from mcp_persist_sa.sqltypes import Key, now
 
 _GROWTH = Rows(
     "growth", (("session_key", TEXT), ("stream_id", TEXT), ("stream_key", TEXT), ("count", BIG), ("finished", FLAG))
@@ -76,7 +76,8 @@ class SharedAppends:
         return self._grow(_GROWTH.relation(self._dialect))
 
     def _grow(self, growth: FromClause, *where: Any) -> Any:
-        begun = new_stream(growth, claimed=sa.false(), finished=sa.false(), last_sequence=growth.c["count"])
+        nobody = {"node_id": sa.cast(sa.null(), Key), "will": sa.cast(sa.null(), TEXT)}
+        begun = new_stream(growth, claimed=sa.false(), finished=sa.false(), last_sequence=growth.c["count"], **nobody)
         begun = begun.where(sa.true(), *where).order_by(growth.c.session_key, growth.c.stream_id)
         insert = insert_for(self._dialect)(streams).from_select(STREAM_COLUMNS, begun)
         more = insert.on_conflict_do_update(

@@ -1,0 +1,150 @@
+"""Reading events, following them, and removing them: the part of the store that is about what was written."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from mcp_persist_sa.checks import check_whole
+from mcp_persist_sa.errors import InvalidInput, StreamNotFound
+from mcp_persist_sa.identity import EventId, check_session_id, escape_stream_id, session_key
+from mcp_persist_sa.models import Event, Gap, Page, Purged, StreamInfo
+from mcp_persist_sa.opening import Opened
+from mcp_persist_sa.options import Options
+from mcp_persist_sa.streams import Tail, end_of
+
+
+class Events(ABC):
+    """The events of a store."""
+
+    _options: Options
+
+    @property
+    @abstractmethod
+    def _now_open(self) -> Opened:
+        """What stands behind the store while it is open."""
+
+    def _key(self, session_id: str) -> str:
+        return session_key(self._options.namespace, check_session_id(session_id))
+
+    # Reading events
+
+    def _tail(self, session_id: str) -> Tail:
+        opened = self._now_open
+        return Tail(opened.backend, opened.notifier, self._key(session_id), self._options)
+
+    async def read(self, session_id: str, *, after: str | None = None, stream_id: str | None = None) -> Page:
+        """A page of a stream: what follows an event, or its beginning as far as it is kept.
+
+        Args:
+            session_id: The session.
+            after: An event id of the session.
+            stream_id: Instead of it, the stream: the open one of that name, or else the newest.
+
+        Raises:
+            UnknownEvent: The session has no event with this id.
+            HistoryLost: Events after it are gone.
+            StreamNotFound: The session has no such stream.
+            SessionNotFound: The session has expired.
+        """
+        tail = self._tail(session_id)
+        return await tail.read(await self._place(tail, after, stream_id))
+
+    async def _place(self, tail: Tail, after: str | None, stream_id: str | None) -> EventId:
+        if (after is None) == (stream_id is None):
+            raise InvalidInput("Give either an event id (`after`) or a stream (`stream_id`).")
+        if after is not None:
+            return EventId.parse(after)
+        place = await tail.beginning(escape_stream_id(stream_id or ""))
+        if place is None:
+            raise StreamNotFound("The session has no such stream.")
+        return place
+
+    async def read_before(self, session_id: str, event_id: str, *, limit: int = 100) -> Page:
+        """The newest events before one, in their order. Takes and raises what `read` does."""
+        return await self._read_back(session_id, EventId.parse(event_id), limit)
+
+    async def recent(self, session_id: str, stream_id: str, *, limit: int = 100) -> Page:
+        """The newest events of a stream, in their order. Takes and raises what `read` does."""
+        place = await self._place(self._tail(session_id), None, stream_id)
+        return await self._read_back(session_id, end_of(place.stream_key), limit)
+
+    async def _read_back(self, session_id: str, before: EventId, limit: int) -> Page:
+        check_whole("limit", limit, 1)
+        most = self._options.page_bytes
+        return await self._now_open.backend.read_before(self._key(session_id), before, limit=limit, max_bytes=most)
+
+    async def tail(
+        self, session_id: str, *, after: str | None = None, stream_id: str | None = None, from_now: bool = False
+    ) -> AsyncGenerator[Event | Gap, None]:
+        """Follow a stream: what is stored, then what comes, until its final event or the end of its session.
+
+        Args:
+            session_id: The session.
+            after: An event id of the session, after which to begin.
+            stream_id: Instead of it, the stream, which may be opened later.
+            from_now: With a stream: leave out what it holds already.
+
+        Yields:
+            Events in order, and a `Gap` where numbers are missing for good.
+
+        Raises:
+            UnknownEvent: The session has no event with this id (any more).
+            HistoryLost: Events after it, or after the last one yielded, are gone.
+            SessionNotFound: The session has expired.
+        """
+        tail = self._tail(session_id)
+        name = escape_stream_id(stream_id or "")
+        if (after is None) == (stream_id is None):
+            raise InvalidInput("Give either an event id (`after`) or a stream (`stream_id`).")
+        if after is not None and from_now:
+            raise InvalidInput("`from_now` goes with a stream (`stream_id`), not with an event id.")
+        place, skip = (EventId.parse(after), "") if after is not None else (None, "")
+        if from_now:
+            place, skip = await tail.end(name)
+        async with aclosing(tail.items(name, place, skip=skip)) as items:
+            async for item in items:
+                yield item
+
+    async def stream(self, session_id: str, stream_id: str) -> StreamInfo:
+        """What is known of a stream: the open one of that name, or else the newest.
+
+        Raises:
+            StreamNotFound: The session has no such stream.
+        """
+        place = await self._place(self._tail(session_id), None, stream_id)
+        found = await self._now_open.backend.stream(self._key(session_id), place.stream_key)
+        if found is None:
+            raise StreamNotFound("The session has no such stream.")
+        return found
+
+    async def streams(self, session_id: str) -> AsyncGenerator[StreamInfo, None]:
+        """All streams of a session, in no particular order."""
+        backend, after = self._now_open.backend, ""
+        while found := await backend.streams(self._key(session_id), after=after, limit=100):
+            for info in found:
+                yield info
+            after = found[-1].stream_key
+
+    # Removing
+
+    async def delete_before(self, session_id: str, event_id: str) -> int:
+        """Remove the events of a stream that come before one, and say how many there were.
+
+        Raises:
+            UnknownEvent: The session has no event with this id.
+            HistoryLost: It, or what follows it, is gone already.
+            SessionNotFound: The session has expired.
+        """
+        place = EventId.parse(event_id)
+        await self._tail(session_id).read(place)
+        return await self._now_open.backend.delete_before(self._key(session_id), place.stream_key, place.sequence)
+
+    async def delete_events(self, session_id: str) -> Purged:
+        """Remove all streams and events of a session, which stays."""
+        return await self._now_open.backend.delete_events(self._key(session_id))
+
+    async def purge(self) -> Purged:
+        """Remove what has expired or is over a limit, in chunks that never hold a writer for long."""
+        return await self._now_open.backend.purge()
