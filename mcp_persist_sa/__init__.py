@@ -1,5 +1,7 @@
 """The database of an MCP server: sessions, their state, and resumable event streams."""
 
+from typing import TYPE_CHECKING, Any
+
 from mcp_persist_sa.engine import configure_sqlite
 from mcp_persist_sa.errors import (
     AccessDenied,
@@ -36,9 +38,14 @@ from mcp_persist_sa.state import State
 from mcp_persist_sa.store import Store, open_store
 from mcp_persist_sa.streams import Receipt, StreamWriter
 
+if TYPE_CHECKING:
+    from mcp_persist_sa.integrations import DurableSessions, EventStore, persist, session_id, session_state
+
 __all__ = [
     "AccessDenied",
+    "DurableSessions",
     "Event",
+    "EventStore",
     "Gap",
     "HistoryLost",
     "InvalidDSN",
@@ -79,5 +86,19 @@ __all__ = [
     "configure_sqlite",
     "not_ours",
     "open_store",
+    "persist",
+    "session_id",
+    "session_state",
     "upgrade",
 ]
+
+_OF_SERVERS = {"DurableSessions", "EventStore", "persist", "session_id", "session_state"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what serves servers when it is asked for: the SDK is large, and a migration does not need it."""
+    if name not in _OF_SERVERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mcp_persist_sa import integrations
+
+    return getattr(integrations, name)
