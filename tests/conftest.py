@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -12,6 +15,16 @@ from mcp_persist_sa.store import Store
 from tests import interpreters
 from tests.databases import ALL, SHARED, Database, make
 from tests.servers import Databases
+
+SEED = "MCP_PERSIST_SA_TEST_HUNT_SEED"
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> Random:
+    """Chance, from a seed that is printed."""
+    seed = int(os.environ.get(SEED) or secrets.randbits(32))
+    print(f"{request.node.name}: {SEED}={seed}")
+    return Random(seed)
 
 
 @pytest.fixture

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from random import Random
 
 import pytest
 
@@ -15,22 +12,12 @@ from tests.hunts.support import HUNT, Pools
 from tests.servers import FaultProxy
 from tests.servers.dsns import Dsn
 
-SEED = "MCP_PERSIST_SA_TEST_HUNT_SEED"
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give longer hunts more time."""
     for item in items:
         if item.path.parent.name == "hunts":
             item.add_marker(pytest.mark.timeout(300 * HUNT))
-
-
-@pytest.fixture
-def rng(request: pytest.FixtureRequest) -> Random:
-    """Chance, from a seed that is printed."""
-    seed = int(os.environ.get(SEED) or secrets.randbits(32))
-    print(f"{request.node.name}: {SEED}={seed}")
-    return Random(seed)
 
 
 @pytest.fixture

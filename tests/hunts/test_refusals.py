@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from tests.contract.support import messages
 from tests.databases import Database
 from tests.hunts.operations import APPENDS, READS, WRITES, Operation, prepare, use_everything
 from tests.hunts.support import Pools, bounded, check_intact, check_nothing_left
+from tests.nodes.outages import can_mount
 from tests.servers import PostgresServer
 from tests.servers.dsns import Dsn
 from tests.servers.processes import REPOSITORY
@@ -167,16 +165,7 @@ async def test_a_file_that_may_not_grow_is_unavailable_until_it_may(tmp_path: Pa
     await engine.dispose()
 
 
-def _can_mount() -> bool:
-    """Whether this account may mount a file system where nobody else sees it."""
-    if shutil.which("unshare") is None:
-        return False
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-if _can_mount():
+if can_mount():
 
     async def test_a_disk_that_is_full_is_unavailable_until_there_is_room(tmp_path: Path) -> None:
         command = ["unshare", "--mount", sys.executable, "-m", "tests.hunts.child_full_disk", str(tmp_path)]

@@ -21,25 +21,35 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 class ChildProcess:
     """A Python child: `async with ChildProcess("-m", "tests.worker", "argument") as child`.
 
-    It runs in the repository's root, imports from there, and is killed at the end of the block or when the tests'
-    process dies, whichever is first. Start it in the main thread: the kernel ties it to the thread that started it.
+    It imports from the repository's root, runs there unless told otherwise, and is killed at the end of the block or
+    when the tests' process dies, whichever is first. Start it in the main thread: the kernel ties it to the thread that
+    started it.
     """
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 30) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        interpreter: str | Path = sys.executable,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = REPOSITORY,
+        timeout: float = 30,
+    ) -> None:
+        self._interpreter = interpreter
         self._arguments = arguments
         search_path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         self._env = {**os.environ, "PYTHONPATH": search_path, "PYTHONUNBUFFERED": "1", **(env or {})}
+        self._cwd = cwd
         self._timeout = timeout
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the block ends
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> ChildProcess:
         self._process = await asyncio.create_subprocess_exec(
-            *dying_with_us([sys.executable, *self._arguments], signal.SIGKILL),
+            *dying_with_us([self._interpreter, *self._arguments], signal.SIGKILL),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._errors,
-            cwd=REPOSITORY,
+            cwd=self._cwd,
             env=self._env,
         )
         return self
@@ -87,6 +97,13 @@ class ChildProcess:
         assert stdin is not None
         stdin.write(f"{text}\n".encode())
         await stdin.drain()
+
+    async def close_input(self) -> None:
+        """End the child's standard input."""
+        stdin = self._running().stdin
+        assert stdin is not None
+        stdin.close()
+        await stdin.wait_closed()
 
     async def wait(self, timeout: float | None = None) -> int:
         """Return the exit code (minus the signal's number) when the child has ended by itself."""
