@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.nodes import environments
 from tests.servers.processes import REPOSITORY
 
 COMMAND = str(Path(sys.executable).with_name("mcp-persist-sa"))
+PROMISED = [
+    "connection was cut",
+    "resumed after Last-Event-ID",
+    "was killed (SIGKILL",
+    "ended before it could answer",
+    "each once",
+    "The session is the same",
+    "Its state, stored before the kill, is there",
+]
 
 
-async def _demo(*words: str) -> tuple[int | None, str, str]:
+async def demo(*words: str, command: tuple[str, ...] = (COMMAND,)) -> tuple[int | None, str, str]:
     pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(COMMAND, "demo", *words, stdout=pipe, stderr=pipe)
+    child = await asyncio.create_subprocess_exec(
+        *command, "demo", *words, stdout=pipe, stderr=pipe, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
     try:
-        said, errors = await asyncio.wait_for(child.communicate(), 60)
+        said, errors = await asyncio.wait_for(child.communicate(), 200)
     finally:
         if child.returncode is None:
             child.kill()
@@ -26,17 +40,51 @@ async def _demo(*words: str) -> tuple[int | None, str, str]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-async def test_a_killed_writer_loses_and_doubles_nothing(kind: str, new_postgres: Callable[[], str]) -> None:
-    dsn = new_postgres() if kind == "postgres" else ""
-    code, said, errors = await _demo("--events", "60", *(["--dsn", dsn] if dsn else []))
-    assert (code, errors) == (0, "")
-    assert "0 lost, 0 doubled, in order" in said
+@pytest.mark.parametrize("nodes", ["1", "2"])
+async def test_a_session_outlives_a_cut_and_a_kill(kind: str, nodes: str, new_postgres: Callable[[], str]) -> None:
+    dsn = ["--dsn", new_postgres()] if kind == "postgres" else []
+    code, said, errors = await demo("--events", "100", "--nodes", nodes, *dsn)
+    assert (code, errors) == (0, ""), said
+    assert all(promise in said for promise in PROMISED), said
+    assert said.count("0 lost, 0 doubled, in order") == 3
+    assert ("led to the other node" in said) is (nodes == "2")
+    assert "NOT SO" not in said
 
 
-async def test_a_database_that_two_processes_cannot_share_is_refused() -> None:
-    code, _, errors = await _demo("--dsn", "sqlite://")
+async def test_it_runs_on_the_first_line_of_the_sdk(tmp_path_factory: pytest.TempPathFactory) -> None:
+    interpreter = str(environments.interpreter("mcp1", tmp_path_factory))
+    program = "from mcp_persist_sa.cli import main; main()"
+    code, said, _ = await demo("--events", "100", "--nodes", "2", command=(interpreter, "-c", program))
+    assert code == 0, said
+    assert said.count("0 lost, 0 doubled, in order") == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--dsn", "sqlite://"], "Name a file"),
+        (["--dsn", "sqlite:////nowhere/at/all/x.db"], "Error: "),
+        (["--dsn", "postgresql://user:hunter2@127.0.0.1:1/db"], "can be reached"),
+    ],
+)
+async def test_a_database_that_cannot_be_used_is_refused_on_one_line(words: list[str], reason: str) -> None:
+    code, said, errors = await demo(*words)
+    assert (code, said, errors.count("\n")) == (1, "", 1)
+    assert reason in errors
+    assert "hunter2" not in errors
+
+
+async def test_a_promise_that_is_broken_is_said_and_ends_with_an_error() -> None:
+    program = (
+        "from mcp_persist_sa.cli import main\n"
+        "from mcp_persist_sa.demo import client\n"
+        "client.Heard.lost = lambda heard, to: 1\n"
+        "main()"
+    )
+    code, said, errors = await demo("--events", "100", command=(sys.executable, "-c", program))
     assert code == 1
-    assert "Name a file" in errors
+    assert re.search(r"NOT SO: \d+ progress events: 1 lost", said)
+    assert "A promise was broken" in errors
 
 
 def test_the_readme_s_command_is_this_one() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.nodes import environments
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -16,6 +19,20 @@ EXAMPLES = [
     for page in PAGES
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1)
 ]
+
+LINE_OF = {"from mcp.server.fastmcp import": "mcp1", "from fastmcp import": "fastmcp4"}
+"""Which line of the SDK an example is for, by what it imports; mcp 2.x otherwise."""
+
+RUN_ITS_APP = """
+
+import asyncio
+
+async def run_app():
+    async with app.router.lifespan_context(app):
+        pass
+
+asyncio.run(run_app())
+"""
 
 RUN_ITS_FUNCTIONS = """
 
@@ -32,13 +49,32 @@ asyncio.run(run_all())
 """
 
 
+def interpreter_of(example: str, factory: pytest.TempPathFactory) -> str | Path:
+    if "mcp" not in re.findall(r"^(?:from|import) (\w+)", example, re.MULTILINE) and "from fastmcp" not in example:
+        return sys.executable
+    line = next((line for words, line in LINE_OF.items() if words in example), "mcp2")
+    return environments.interpreter(line, factory)
+
+
+def whole(example: str) -> str:
+    """The example, and what runs it where it does not do so itself."""
+    if "asyncio.run(" in example:
+        return example
+    return example + (RUN_ITS_APP if re.search(r"^app = ", example, re.MULTILINE) else RUN_ITS_FUNCTIONS)
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_examples_run(example: str, tmp_path: Path) -> None:
-    runs_itself = "asyncio.run(" in example
+def test_examples_run(example: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     script = tmp_path / "example.py"
-    script.write_text(example if runs_itself else example + RUN_ITS_FUNCTIONS)
+    script.write_text(whole(example))
     done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [interpreter_of(example, tmp_path_factory), script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert not re.search(r"Traceback|Warning", done.stderr), done.stderr
