@@ -5,6 +5,7 @@ A program of its own, because `preexec_fn` is unsafe in a process with threads a
 
 import ctypes
 import os
+import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
@@ -26,6 +27,8 @@ def main() -> None:
     # A group of its own in the same session: Ctrl-C does not reach it, and when the parent dies while the group is
     # stopped (a paused server), the kernel continues it, so that the death signal is acted upon.
     os.setpgid(0, 0)
+    # A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # After setuid, which clears it.
     die_with_parent(death_signal)
     if os.getppid() != parent:

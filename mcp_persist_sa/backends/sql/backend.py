@@ -81,7 +81,9 @@ class SQLBackend:
             )
         except Failure as failure:
             raise failure.error from failure.__cause__
-        await self._purge.trim_grown(batch)
+        await self._purge.trim_grown(
+            [group for group, place in zip(batch, places, strict=True) if isinstance(place, Place)]
+        )
         return places
 
     async def locate(self, session_key: str, stream_id: str) -> Located:
