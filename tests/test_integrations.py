@@ -12,6 +12,7 @@ import pytest
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.mcpserver import MCPServer
+from mcp_types import JSONRPCNotification, JSONRPCResponse
 from starlette.applications import Starlette
 from starlette.authentication import SimpleUser, UnauthenticatedUser
 from starlette.routing import Mount
@@ -30,6 +31,7 @@ from mcp_persist_sa import (
 )
 from mcp_persist_sa.integrations import asgi
 from mcp_persist_sa.integrations.bounds import within
+from mcp_persist_sa.integrations.calls import Copy
 from mcp_persist_sa.integrations.sdk import is_stateless_era, principal
 
 INITIALIZE = {
@@ -102,6 +104,33 @@ async def test_no_more_sessions_are_opened_than_the_store_may_hold() -> None:
         refused = await asgi.request(app, scope(), "POST", body=INITIALIZE)
         assert (refused.status, dict(refused.headers)[b"retry-after"]) == (503, b"1")
         assert b"max_sessions" in refused.messages[-1]["body"]
+
+
+async def test_what_comes_after_the_answer_keeps_no_session_busy() -> None:
+    async with open_store("sqlite://") as store:
+        for json_response in (True, False):
+            copy = Copy(store, f"session {json_response}".replace(" ", "-"), None, scope(), json_response=json_response)
+            call = copy.begin({"jsonrpc": "2.0", "id": 7, "method": "tools/call"})
+            assert call is not None
+            assert copy.busy
+            # The client is gone before the answer.
+            copy.detach(call, refused=False)
+            assert copy.busy
+            copy.store_event("7", JSONRPCResponse(jsonrpc="2.0", id=7, result={}))
+            assert not copy.busy
+            assert copy.store_event("7", JSONRPCNotification(jsonrpc="2.0", method="notifications/progress")) == ""
+            assert not copy.busy
+
+
+@pytest.mark.parametrize("params", [{}, {"params": None}, {"params": []}], ids=str)
+async def test_a_handshake_without_parameters_breaks_nothing(params: dict[str, Any]) -> None:
+    app = persist(MCPServer("x"), "sqlite://")
+    async with app.router.lifespan_context(app):
+        bad = {"jsonrpc": "2.0", "id": 1, "method": "initialize", **params}
+        said = await asgi.request(app, scope(), "POST", body=bad)
+        assert said.status in (200, 400)
+        assert b"error" in b"".join(message.get("body", b"") for message in said.messages)
+        assert (await asgi.request(app, scope(), "POST", body=INITIALIZE)).status == 200
 
 
 # Without the layer

@@ -247,7 +247,7 @@ def _amendment(message: JSONValue) -> Callable[[JSONValue], JSONValue] | None:
     """How a message changes the handshake, or None."""
     method, params = asgi.value_of(message, "method"), asgi.value_of(message, "params")
     level, uri = asgi.value_of(params, "level"), asgi.value_of(params, "uri")
-    if method == "initialize":
+    if method == "initialize" and isinstance(params, dict):
         return partial(_with_params, params=params)
     if method == "logging/setLevel" and isinstance(level, str):
         return partial(_with_level, level=level)

@@ -39,16 +39,14 @@ class Call:
 
     Attributes:
         request_id: As the client wrote it: a number stays one.
-        method: Of JSON-RPC.
         attached: Whether the HTTP response to it is still open.
         answered: Whether its response was made.
         receipts: Of events whose frames have not left yet.
         last: The frame that ends the stream, for a client that the SDK does not send it.
     """
 
-    def __init__(self, copy: Copy, request_id: JSONValue, method: str) -> None:
+    def __init__(self, copy: Copy, request_id: JSONValue) -> None:
         self.request_id = request_id
-        self.method = method
         self.attached = True
         self.answered = False
         self.receipts: dict[str, Receipt] = {}
@@ -165,11 +163,8 @@ class Copy:
         method, request_id = value_of(message, "method"), value_of(message, "id")
         if method is None or request_id is None:
             return None
-        return self._begun(request_id, str(method))
-
-    def _begun(self, request_id: JSONValue, method: str) -> Call:
         self.at_rest.clear()
-        call = self.calls[str(request_id)] = Call(self, request_id, method)
+        call = self.calls[str(request_id)] = Call(self, request_id)
         return call
 
     def store_event(self, stream_id: str, message: Any) -> str:
@@ -180,10 +175,12 @@ class Copy:
             return self._publish(message)
         call = self.calls.get(stream_id)
         if call is None:
-            call = self._begun(stream_id, "")
+            # It comes after the answer, which has ended the stream.
+            return ""
         if self.json_response:
             # A JSON body has no event id from which it could be resumed.
             call.answered = True
+            self.ended(call)
             return ""
         return call.store(message)
 

@@ -250,6 +250,7 @@ class DurableSessions:
                     await self._look_after(copy, self._quiet.get(copy))
                 except Exception:
                     logger.exception("Session %s could not be looked after", copy.session_id)
+            self._quiet = {copy: quiet for copy, quiet in self._quiet.items() if not quiet.over.is_set()}
 
     async def _look_after(self, copy: Copy, quiet: QuietGet | None) -> None:
         if copy.busy or (quiet is not None and quiet.holders):

@@ -89,7 +89,7 @@ class Outgoing:
         if self.refused:
             return
         if not self._copy.local_id:
-            await self._copies.opened(self._copy, local_id, self.message["params"])
+            await self._copies.opened(self._copy, local_id, asgi.value_of(self.message, "params") or {})
         elif self._deletes:
             await self._copies.delete(self._copy)
 
