@@ -15,7 +15,7 @@ from tests.databases import Database
 from tests.hunts.load import Load
 from tests.hunts.operations import use_everything
 from tests.hunts.support import Pools, bounded, check_nothing_left
-from tests.servers import PgBouncer
+from tests.servers import ADVISORY_LOCKS, PgBouncer
 
 CALLERS = 20
 DETECTED: list[dict[str, Any]] = [{}, {"pgbouncer": True}]
@@ -128,6 +128,6 @@ async def test_tables_are_made_and_upgraded_through_a_pooler(postgres_database: 
         await store.close()
     assert list((await _prepared(dsn)).values()) == [0, 0, 0, 0]
     connection = await _through(postgres_database)
-    held = await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+    held = await connection.fetchval(ADVISORY_LOCKS)
     await connection.close()
     assert held == 0

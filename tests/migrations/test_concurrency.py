@@ -20,7 +20,7 @@ from mcp_persist_sa.migrate import upgrade
 from mcp_persist_sa.schema import HEAD, VERSION_TABLE
 from tests.migrations.extra import add_revision
 from tests.migrations.support import Target
-from tests.servers import ChildProcess, Databases, PgBouncer
+from tests.servers import ADVISORY_LOCKS, ChildProcess, Databases, PgBouncer
 
 PROCESSES = 8
 ROUNDS = 4
@@ -75,7 +75,7 @@ async def test_eight_processes_upgrade_through_a_pooler_and_leave_no_lock_behind
 ) -> None:
     await all_at_once(upgraders, f"upgrade {pgbouncer.dsn(postgres_target.dsn)}?schema=pooled")
     postgres_target.check(schema="pooled")
-    assert postgres_target.rows("SELECT * FROM pg_locks WHERE locktype = 'advisory'") == []
+    assert postgres_target.rows(ADVISORY_LOCKS) == [(0,)]
 
 
 async def test_tasks_of_one_event_loop_do_not_block_each_other(postgres_template: Databases, tmp_path: Path) -> None:

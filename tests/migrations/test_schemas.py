@@ -16,7 +16,7 @@ from mcp_persist_sa.options import Options
 from mcp_persist_sa.schema import VERSION_TABLE, metadata
 from tests.migrations.support import Target
 from tests.migrations.test_commands import ODD
-from tests.servers import PgBouncer
+from tests.servers import ADVISORY_LOCKS, PgBouncer
 
 OURS = {*metadata.tables, VERSION_TABLE}
 NAMES = pytest.mark.parametrize("name", ["other", "Other", ODD, "a.b", "a:b", "[x]", "select"])
@@ -136,9 +136,11 @@ async def test_a_pooler_is_left_without_the_search_path_and_without_the_lock(
     engine = create_async_engine(pooled.async_url, connect_args={"statement_cache_size": 0})
     async with Store(engine, schema="third", migrate=True, pgbouncer=True) as store:
         assert await use(store) == 1
-    async with engine.connect() as connection:
-        assert await connection.scalar(sa.text("SHOW search_path")) == '"$user", public'
-        assert await connection.scalar(sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) == 0
-    await engine.dispose()
+    try:
+        async with engine.connect() as connection:
+            assert await connection.scalar(sa.text("SHOW search_path")) == '"$user", public'
+            assert await connection.scalar(sa.text(ADVISORY_LOCKS)) == 0
+    finally:
+        await engine.dispose()
     for name in ("other", "third"):
         pooled.check(schema=name)

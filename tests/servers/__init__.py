@@ -1,5 +1,6 @@
 """Real servers for the tests, and faults to inflict on them."""
 
+from .admin import ADVISORY_LOCKS
 from .databases import Databases
 from .pgbouncer import PgBouncer
 from .postgres import PostgresServer
@@ -7,4 +8,13 @@ from .processes import ChildProcess
 from .proxy import FaultProxy, contains
 from .spawning import ServerError
 
-__all__ = ["ChildProcess", "Databases", "FaultProxy", "PgBouncer", "PostgresServer", "ServerError", "contains"]
+__all__ = [
+    "ADVISORY_LOCKS",
+    "ChildProcess",
+    "Databases",
+    "FaultProxy",
+    "PgBouncer",
+    "PostgresServer",
+    "ServerError",
+    "contains",
+]

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# `pg_locks` shows every database of the server, and other workers of the test run use theirs meanwhile.
+ADVISORY_LOCKS = (
+    "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
+    "WHERE locktype = 'advisory' AND datname = current_database()"
+)
+
 
 def run_apart(function: Callable[[], Awaitable[T] | T]) -> T:
     """Run a function, async or not, in a thread without an event loop or with its own, and wait for its result."""
