@@ -31,7 +31,7 @@ _KINDS = {
     "redis+sentinel": "redis",
 }
 _OPTIONS = {option.name for option in fields(Options)} - {"password", "clock", "connect_args"}
-_TEXTS = {"namespace", "schema", "synchronous"}
+_TEXTS = {"namespace", "key_prefix", "schema", "synchronous"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,8 @@ def parse(dsn: str) -> DSN:
         query = urlencode([_libpq(name, text) for name, text in rest], quote_via=quote)
         address = f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{query}"
         return DSN(kind, address, options, safe)
-    return DSN(kind, dsn, options, safe)
+    query = urlencode(rest, quote_via=quote)
+    return DSN(kind, f"{scheme}://{parts.netloc}{parts.path}{'?' if query else ''}{query}", options, safe)
 
 
 def _split(dsn: str, kind: str) -> SplitResult:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -15,7 +16,7 @@ from mcp_persist_sa.compatibility import refuse_schema, verify
 from mcp_persist_sa.database import AsyncDatabase, Database, ThreadDatabase, read, unbounded
 from mcp_persist_sa.dsn import DSN, parse
 from mcp_persist_sa.engine import in_schema, postgres_engine, sqlite_engine
-from mcp_persist_sa.errors import InvalidDSN, PersistError, SchemaBehind, SchemaMissing, StoreUnavailable
+from mcp_persist_sa.errors import InvalidDSN, MissingExtra, PersistError, SchemaBehind, SchemaMissing, StoreUnavailable
 from mcp_persist_sa.faults import connect_error
 from mcp_persist_sa.migrate import upgrade_on, upgrade_parsed
 from mcp_persist_sa.notifiers.local import LocalNotifier
@@ -39,24 +40,30 @@ async def open_dsn(dsn: str, options: Options) -> Opened:
         PersistError: It cannot be opened; the error says why, and what to do.
     """
     parsed = parse(dsn)
-    if parsed.kind == "redis":
-        raise InvalidDSN("The Redis adapter comes with a later release. Use sqlite:// or postgresql:// until then.")
-    open_database = _open_sqlite if parsed.kind == "sqlite" else _open_postgres
+    open_backend = {"sqlite": _open_sqlite, "postgresql": _open_postgres, "redis": _open_redis}[parsed.kind]
     try:
-        database = await open_database(parsed, options)
+        backend = await open_backend(parsed, options)
     except PersistError as error:
         raise type(error)(f"{error} (Opening {parsed.safe})") from error.__cause__
-    return Opened(SQLBackend(database, options), LocalNotifier(), options, parsed.safe)
+    return Opened(backend, LocalNotifier(), options, parsed.safe)
 
 
-async def open_engine(engine: AsyncEngine, options: Options) -> Opened:
-    """Open a database through the caller's engine, which stays the caller's.
+async def open_given(source: object, options: Options) -> Opened:
+    """Open a database through the caller's engine or Redis client, which stays the caller's.
 
     Raises:
         PersistError: It cannot be opened; the error says why, and what to do.
     """
-    if not isinstance(engine, AsyncEngine):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidDSN(f"Give a DSN, or an engine from create_async_engine, not {type(engine).__name__}.")
+    if isinstance(source, AsyncEngine):
+        return await _open_engine(source, options)
+    if type(source).__module__.startswith("redis.asyncio"):
+        return await _open_client(source, options)
+    raise InvalidDSN(
+        f"Give a DSN, an engine from create_async_engine, or a client from redis.asyncio, not {type(source).__name__}."
+    )
+
+
+async def _open_engine(engine: AsyncEngine, options: Options) -> Opened:
     if engine.dialect.name not in ("sqlite", "postgresql"):
         raise InvalidDSN(f"The store works with SQLite and Postgres, not with {engine.dialect.name}.")
     refuse_schema(engine.dialect.name, options.schema)
@@ -75,7 +82,7 @@ async def _upgrade_through(engine: AsyncEngine, options: Options) -> None:
         await patient.close()
 
 
-async def _open_sqlite(dsn: DSN, options: Options) -> Database:
+async def _open_sqlite(dsn: DSN, options: Options) -> Backend:
     refuse_schema(dsn.kind, options.schema)
     database = ThreadDatabase(sqlite_engine(dsn, options), timeout=options.timeout, readers=options.pool_size)
     try:
@@ -84,10 +91,10 @@ async def _open_sqlite(dsn: DSN, options: Options) -> Database:
     except BaseException:
         await database.close()
         raise
-    return database
+    return SQLBackend(database, options)
 
 
-async def _open_postgres(dsn: DSN, options: Options) -> Database:
+async def _open_postgres(dsn: DSN, options: Options) -> Backend:
     pooler = await _probe(dsn, options)
     engine = postgres_engine(dsn, options, pooled=True, pooler=pooler)
     database = AsyncDatabase(engine, timeout=options.timeout, owned=True)
@@ -97,7 +104,32 @@ async def _open_postgres(dsn: DSN, options: Options) -> Database:
     except BaseException:
         await database.close()
         raise
-    return database
+    return SQLBackend(database, options)
+
+
+async def _open_redis(dsn: DSN, options: Options) -> Backend:
+    adapter = _redis_adapter()
+    refuse_schema(dsn.kind, options.schema)
+    backend = adapter.from_url(dsn.address, options)
+    try:
+        await backend.check()
+    except BaseException:
+        await backend.close()
+        raise
+    return backend
+
+
+async def _open_client(client: Any, options: Options) -> Opened:
+    backend = _redis_adapter().from_client(client, options)
+    await backend.check()
+    return Opened(backend, LocalNotifier(), options, type(client).__name__)
+
+
+def _redis_adapter() -> Any:
+    try:
+        return import_module("mcp_persist_sa.backends.redis")
+    except ImportError as error:
+        raise MissingExtra("Redis needs a driver: pip install 'mcp-persist-sa[redis]'") from error
 
 
 async def _needs_upgrade(database: Database, options: Options, *, by_default: bool) -> bool:

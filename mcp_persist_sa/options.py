@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
@@ -26,6 +27,7 @@ class Options:
 
     Attributes:
         namespace: Keeps several servers apart in one database.
+        key_prefix: Redis: with which all keys begin, within the braces that name their slot.
         migrate: Whether opening may create tables and bring them up to date. None: yes on SQLite, no on Postgres.
         schema: The Postgres schema of the tables; None for the first of the search path.
         background: Whether the store may run tasks of its own between calls. With False, housekeeping is by command.
@@ -57,6 +59,7 @@ class Options:
     """
 
     namespace: str = ""
+    key_prefix: str = "mcp"
     migrate: bool | None = None
     schema: str | None = None
     background: bool = True
@@ -116,6 +119,8 @@ class Options:
         if not isinstance(self.connect_args, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidOption("The option connect_args is a mapping of names to values.")
         self._check_name("namespace", self.namespace)
+        if not (isinstance(self.key_prefix, str) and _PREFIX.fullmatch(self.key_prefix)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("The option key_prefix is 1 to 64 letters, digits and any of _.:-")
         self._check_name("schema", "" if self.schema is None else self.schema)
 
     def _check_name(self, name: str, value: str) -> None:
@@ -138,6 +143,7 @@ def warn_of_unlimited(options: Options) -> None:
             logger.warning("The option %s is None: %s are kept until somebody deletes them.", name, what)
 
 
+_PREFIX = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _UNLIMITED = {"session_ttl": "sessions", "event_ttl": "events", "state_ttl": "values of handles"}
 _warned: set[str] = set()
 _POSITIVE = [
