@@ -28,7 +28,9 @@ _KINDS = {
     "redis": "redis",
     "rediss": "redis",
     "redis+cluster": "redis",
+    "rediss+cluster": "redis",
     "redis+sentinel": "redis",
+    "rediss+sentinel": "redis",
 }
 _OPTIONS = {option.name for option in fields(Options)} - {"password", "clock", "connect_args"}
 _TEXTS = {"namespace", "key_prefix", "schema", "synchronous"}

@@ -16,7 +16,7 @@ from mcp_persist_sa.store import Store, open_store
 SQL: tuple[str, ...] = ("sqlite", "postgres")
 """SQL databases that several stores, and other processes, can open."""
 
-REDIS: tuple[str, ...] = ("valkey", "redis")
+REDIS: tuple[str, ...] = ("valkey", "redis", "valkey-cluster")
 """Servers of Redis' kind."""
 
 SHARED: tuple[str, ...] = (*SQL, *REDIS)

@@ -18,7 +18,7 @@ from .databases import Databases
 from .launch import die_with_parent
 from .pgbouncer import PgBouncer
 from .postgres import PostgresServer
-from .redis import REDIS_DSN, REMEDY, VALKEY_DSN, RedisServer, find_redis, find_valkey
+from .redis import REDIS_DSN, REMEDY, VALKEY_DSN, RedisCluster, RedisServer, find_redis, find_valkey
 from .spawning import ServerError
 
 if TYPE_CHECKING:
@@ -175,22 +175,22 @@ class _RedisServers:
     """The servers of one worker, each started when it is first asked for."""
 
     def __init__(self) -> None:
-        self._started: dict[str, RedisServer] = {}
+        self._started: dict[str, RedisServer | RedisCluster] = {}
         self._numbers = itertools.count(1)
         self._prefix = f"test_{secrets.token_hex(4)}"
 
     def new(self, kind: str) -> str:
         """The DSN of an empty key prefix."""
-        given = os.environ.get(VALKEY_DSN if kind == "valkey" else REDIS_DSN)
+        given = os.environ.get({"valkey": VALKEY_DSN, "redis": REDIS_DSN}.get(kind, ""))
         dsn = given or self._server(kind).dsn
         return f"{dsn}{'&' if '?' in dsn else '?'}key_prefix={self._prefix}_{next(self._numbers)}"
 
-    def _server(self, kind: str) -> RedisServer:
+    def _server(self, kind: str) -> RedisServer | RedisCluster:
         if kind not in self._started:
-            binary = find_valkey() if kind == "valkey" else find_redis()
+            binary = find_redis() if kind == "redis" else find_valkey()
             if binary is None:
                 raise ServerError(REMEDY)
-            server = RedisServer(binary)
+            server = RedisCluster(binary) if kind.endswith("-cluster") else RedisServer(binary)
             server.start()
             self._started[kind] = server
         return self._started[kind]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from typing import Any, cast
 
 from mcp_persist_sa.backends.redis.server import Server
 from mcp_persist_sa.errors import StoreUnavailable
@@ -27,7 +27,7 @@ async def check_server(server: Server) -> None:
     version = tuple(int(part) for part in re.findall(r"\d+", facts.get("redis_version", ""))[:2])
     if version and version < _OLDEST:
         raise StoreUnavailable(f"This is Redis {facts['redis_version']}. Use Redis 6.2 or newer, or Valkey.")
-    if facts.get("aof_enabled") == "0" and save == [b"save", b""]:
+    if facts.get("aof_enabled") == "0" and save in ([b"save", b""], {"save": ""}):
         logger.warning("This Redis writes nothing to disk: a restart loses everything. Set `appendonly yes`.")
     policy = facts.get("maxmemory_policy", "")
     if policy.startswith("allkeys-"):
@@ -38,6 +38,8 @@ async def check_server(server: Server) -> None:
 
 
 def _facts(info: Any) -> dict[str, str]:
+    if isinstance(info, dict):
+        return {str(name): str(value) for name, value in cast("dict[Any, Any]", info).items()}
     if not isinstance(info, bytes):
         return {}
     pairs = (line.partition(":") for line in info.decode(errors="replace").splitlines())
