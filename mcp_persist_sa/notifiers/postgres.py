@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Generator, Set
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Set
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
@@ -29,7 +29,9 @@ _PROBE_INTERVAL = 30.0
 _ECHO_PATIENCE = 3.0
 _FAREWELL = 1.0
 _NOTIFY = sa.select(sa.func.pg_notify(sa.bindparam("to", type_=sa.Text()), sa.bindparam("message", type_=sa.Text())))
-_NOTHING_ARRIVES = "what is sent does not arrive (is a pooler in transaction mode between?)"
+_COMPARISONS = 3
+_POOLED = "a pooler in transaction mode stands between"
+_DEAF = "nothing arrives of what is sent"
 
 
 class PostgresNotifier(FanOut):
@@ -51,6 +53,7 @@ class PostgresNotifier(FanOut):
         self._echo = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._judged = False
+        self._trouble = False
         self._warned = False
         self._closed = False
 
@@ -97,24 +100,50 @@ class PostgresNotifier(FanOut):
         try:
             async with self._database.apart() as run:
                 with fail_after(self._database.timeout):
-                    refusal = await run(partial(self._attach, over=over))
+                    refusal = await self._attach(run, over)
                 async with create_task_group() as tasks:
-                    tasks.start_soon(_until_over, self._send(run), over)
-                    tasks.start_soon(_until_over, self._probe(refusal), over)
+                    tasks.start_soon(self._until_over, self._send(run), over)
+                    tasks.start_soon(self._until_over, self._probe(refusal), over)
                     await over.wait()
                     tasks.cancel_scope.cancel()
         except Exception as error:
-            _log(error)
+            self._note(error)
 
-    def _attach(self, connection: sa.Connection, over: asyncio.Event) -> str | None:
-        """Listen; give the reason where the server does not let us."""
-        schema = self._schema or connection.scalar(sa.select(sa.func.current_schema()))
-        self._channel = _channel(f"{schema}\0{self._namespace}")
-        adapted = connection.connection.dbapi_connection
-        assert isinstance(adapted, AdaptedConnection)
-        adapted.run_async(partial(_watch, over=over))
+    async def _until_over(self, work: Coroutine[Any, Any, None], over: asyncio.Event) -> None:
         try:
-            adapted.run_async(lambda driver: driver.add_listener(self._channel, self._hear))
+            await work
+        except Exception as error:
+            self._note(error)
+        over.set()
+
+    def _note(self, error: Exception) -> None:
+        level = logging.INFO if self._trouble else logging.WARNING
+        self._trouble = True
+        logger.log(level, "Other processes are not heard for the moment: %s", describe(error))
+
+    async def _attach(self, run: Run, over: asyncio.Event) -> str | None:
+        """Listen; give the reason where that cannot be."""
+        schema = self._schema or await run(_schema)
+        name = f"{schema}\0{self._namespace}".encode()
+        self._channel = f"mcp_persist_sa_{blake2b(name, digest_size=12).hexdigest()}"
+        await run(partial(_on_driver, call=partial(_watch, over=over)))
+        # A pooler would go on hearing for us, in vain, so it is not even asked.
+        return _POOLED if await self._is_pooled(run) else await run(self._listen)
+
+    async def _is_pooled(self, run: Run) -> bool:
+        """Whether connections do not keep their server process, or share it."""
+        greeted, served = await run(_servers)
+        if greeted == served:
+            return False
+        mine, others = {served}, set[int]()
+        for _ in range(_COMPARISONS):
+            others.add((await once(self._database, _servers, atomic=False, writes=False))[1])
+            mine.add((await run(_servers))[1])
+        return len(mine) > 1 or not mine.isdisjoint(others)
+
+    def _listen(self, connection: sa.Connection) -> str | None:
+        try:
+            _on_driver(connection, lambda driver: driver.add_listener(self._channel, self._hear))
         except Exception as error:
             if fault_of(error) is Fault.LOST:
                 raise
@@ -155,10 +184,10 @@ class PostgresNotifier(FanOut):
         await once(self._database, tell, atomic=False, writes=True)
         with move_on_after(_ECHO_PATIENCE):
             await self._echo.wait()
-        return None if self._echo.is_set() else _NOTHING_ARRIVES
+        return None if self._echo.is_set() else _DEAF
 
     def _judge(self, deaf: str | None) -> None:
-        self._judged = True
+        self._judged, self._trouble = True, False
         if self._mode == "reconnecting":
             self._reconnects += 1
         if deaf and not self._warned:
@@ -167,8 +196,24 @@ class PostgresNotifier(FanOut):
         self._become("polling" if deaf else "listening")
 
 
-def _channel(name: str) -> str:
-    return f"mcp_persist_sa_{blake2b(name.encode(), digest_size=12).hexdigest()}"
+def _schema(connection: sa.Connection) -> str | None:
+    return connection.scalar(sa.select(sa.func.current_schema()))
+
+
+def _servers(connection: sa.Connection) -> tuple[int, int]:
+    """The server process that greeted the driver, and the one that answers it."""
+    driver: Any = _adapted(connection).driver_connection
+    return driver.get_server_pid(), connection.scalar(sa.select(sa.func.pg_backend_pid())) or 0
+
+
+def _on_driver(connection: sa.Connection, call: Callable[[Any], Awaitable[None]]) -> None:
+    _adapted(connection).run_async(call)
+
+
+def _adapted(connection: sa.Connection) -> AdaptedConnection:
+    adapted = connection.connection.dbapi_connection
+    assert isinstance(adapted, AdaptedConnection)
+    return adapted
 
 
 async def _watch(driver: Any, over: asyncio.Event) -> None:
@@ -180,15 +225,3 @@ async def _watch(driver: Any, over: asyncio.Event) -> None:
 
 def _notify(connection: sa.Connection, to: str, message: str) -> None:
     connection.execute(_NOTIFY, {"to": to, "message": message})
-
-
-async def _until_over(work: Coroutine[Any, Any, None], over: asyncio.Event) -> None:
-    try:
-        await work
-    except Exception as error:
-        _log(error)
-    over.set()
-
-
-def _log(error: Exception) -> None:
-    logger.info("The connection on which other processes are heard is over: %s", describe(error))
