@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +28,12 @@ from mcp_persist_sa.transactions import Work, take_turn, transact
 T = TypeVar("T")
 
 
+class Run(Protocol):
+    """Runs work on one connection, one at a time; what the driver raises comes out as it is."""
+
+    async def __call__(self, work: Work[T]) -> T: ...
+
+
 class Database(Protocol):
     """Runs work on connections."""
 
@@ -42,6 +48,10 @@ class Database(Protocol):
             atomic: Whether it is of more than one statement that must happen together.
             writes: Whether it changes anything.
         """
+        ...
+
+    def apart(self) -> AbstractAsyncContextManager[Run]:
+        """A connection beside those of the calls, which commits each statement, and what runs work on it."""
         ...
 
     async def close(self) -> None:
@@ -157,6 +167,25 @@ class ThreadDatabase:
             self._connections.append(connection)
         return run(connection)
 
+    @asynccontextmanager
+    async def apart(self) -> AsyncGenerator[Run, None]:
+        refuse_if(self._closed)
+        thread = ThreadPoolExecutor(1, "mcp-persist-sa-apart")
+        loop = asyncio.get_running_loop()
+        try:
+            connection = await loop.run_in_executor(thread, self._connect_apart)
+            try:
+                yield partial(_in_thread, thread, connection)
+            finally:
+                await loop.run_in_executor(thread, connection.close)
+        finally:
+            thread.shutdown(wait=False)
+
+    def _connect_apart(self) -> sa.Connection:
+        connection = self._engine.connect()
+        connection.detach()
+        return connection
+
     async def close(self) -> None:
         self._closed = True
 
@@ -233,6 +262,18 @@ class AsyncDatabase:
             await connection.execution_options(isolation_level="READ COMMITTED" if atomic else "AUTOCOMMIT")
         return connection
 
+    @asynccontextmanager
+    async def apart(self) -> AsyncGenerator[Run, None]:
+        refuse_if(self._closed)
+        connection = await self._connect(atomic=False)
+        try:
+            # The pool makes another in its place, so that the calls have as many as before.
+            await connection.run_sync(sa.Connection.detach)
+            yield partial(_on, connection)
+        finally:
+            with suppress(Exception):
+                await connection.close()
+
     async def close(self) -> None:
         self._closed = True
         if self._running:
@@ -247,3 +288,11 @@ async def _give_up(connection: AsyncConnection, error: BaseException) -> None:
         if fault_of(error) is Fault.LOST or isinstance(error, asyncio.CancelledError):
             await connection.invalidate()
         await connection.close()
+
+
+async def _in_thread(thread: Executor, connection: sa.Connection, work: Work[T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(thread, work, connection)
+
+
+async def _on(connection: AsyncConnection, work: Work[T]) -> T:
+    return await connection.run_sync(work)

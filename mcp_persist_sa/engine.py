@@ -35,7 +35,7 @@ def sqlite_engine(dsn: DSN, options: Options) -> sa.Engine:
         poolclass=QueuePool if dsn.address else StaticPool,
         connect_args=arguments,
         hide_parameters=True,
-        **({"pool_size": options.pool_size + 1, "max_overflow": 0} if dsn.address else {}),
+        **({"pool_size": options.pool_size + 2, "max_overflow": 0} if dsn.address else {}),
     )
     configure_sqlite(engine, synchronous=options.synchronous)
     return engine

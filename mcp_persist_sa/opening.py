@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,7 +18,9 @@ from mcp_persist_sa.engine import in_schema, postgres_engine, sqlite_engine
 from mcp_persist_sa.errors import InvalidDSN, MissingExtra, PersistError, SchemaBehind, SchemaMissing, StoreUnavailable
 from mcp_persist_sa.faults import connect_error
 from mcp_persist_sa.migrate import upgrade_on, upgrade_parsed
-from mcp_persist_sa.notifiers.local import LocalNotifier
+from mcp_persist_sa.notifiers.fanout import FanOut
+from mcp_persist_sa.notifiers.postgres import PostgresNotifier
+from mcp_persist_sa.notifiers.sqlite import SQLiteNotifier
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.protocols import Backend, Notifier
 
@@ -40,12 +41,11 @@ async def open_dsn(dsn: str, options: Options) -> Opened:
         PersistError: It cannot be opened; the error says why, and what to do.
     """
     parsed = parse(dsn)
-    open_backend = {"sqlite": _open_sqlite, "postgresql": _open_postgres, "redis": _open_redis}[parsed.kind]
+    open_kind = {"sqlite": _open_sqlite, "postgresql": _open_postgres, "redis": _open_redis}[parsed.kind]
     try:
-        backend = await open_backend(parsed, options)
+        return await open_kind(parsed, options)
     except PersistError as error:
         raise type(error)(f"{error} (Opening {parsed.safe})") from error.__cause__
-    return Opened(backend, LocalNotifier(), options, parsed.safe)
 
 
 async def open_given(source: object, options: Options) -> Opened:
@@ -71,7 +71,33 @@ async def _open_engine(engine: AsyncEngine, options: Options) -> Opened:
     if await _needs_upgrade(database, options, by_default=database.dialect == "sqlite"):
         await _upgrade_through(engine, options)
     where = engine.url.render_as_string(hide_password=True)
-    return Opened(SQLBackend(database, options), LocalNotifier(), options, where)
+    alone = database.dialect == "sqlite" and not await read(database, _file_of)
+    listens = engine.driver in ("asyncpg", "aiosqlite")
+    return _opened(database, options, where, alone=alone, listens=listens)
+
+
+def _file_of(connection: sa.Connection) -> str:
+    """The path of a SQLite database; empty where it is in memory."""
+    return next(row.file for row in connection.exec_driver_sql("PRAGMA database_list") if row.name == "main")
+
+
+def _opened(database: Database, options: Options, where: str, *, alone: bool = False, listens: bool = True) -> Opened:
+    """A SQL database, and what wakes whoever waits.
+
+    Args:
+        database: What was opened.
+        options: Of the store.
+        where: The same, for people to read.
+        alone: Whether no other process can write.
+        listens: Whether the driver can be used to hear other processes.
+    """
+    notifier: Notifier
+    if alone or not (options.background and listens):
+        notifier = FanOut(options.poll_interval, "local" if alone else "polling")
+    else:
+        kind = SQLiteNotifier if database.dialect == "sqlite" else PostgresNotifier
+        notifier = kind(database, options)
+    return Opened(SQLBackend(database, options), notifier, options, where)
 
 
 async def _upgrade_through(engine: AsyncEngine, options: Options) -> None:
@@ -82,7 +108,7 @@ async def _upgrade_through(engine: AsyncEngine, options: Options) -> None:
         await patient.close()
 
 
-async def _open_sqlite(dsn: DSN, options: Options) -> Backend:
+async def _open_sqlite(dsn: DSN, options: Options) -> Opened:
     refuse_schema(dsn.kind, options.schema)
     database = ThreadDatabase(sqlite_engine(dsn, options), timeout=options.timeout, readers=options.pool_size)
     try:
@@ -91,10 +117,10 @@ async def _open_sqlite(dsn: DSN, options: Options) -> Backend:
     except BaseException:
         await database.close()
         raise
-    return SQLBackend(database, options)
+    return _opened(database, options, dsn.safe, alone=dsn.is_memory)
 
 
-async def _open_postgres(dsn: DSN, options: Options) -> Backend:
+async def _open_postgres(dsn: DSN, options: Options) -> Opened:
     pooler = await _probe(dsn, options)
     engine = postgres_engine(dsn, options, pooled=True, pooler=pooler)
     database = AsyncDatabase(engine, timeout=options.timeout, owned=True)
@@ -104,32 +130,23 @@ async def _open_postgres(dsn: DSN, options: Options) -> Backend:
     except BaseException:
         await database.close()
         raise
-    return SQLBackend(database, options)
+    return _opened(database, options, dsn.safe)
 
 
-async def _open_redis(dsn: DSN, options: Options) -> Backend:
-    adapter = _redis_adapter()
+async def _open_redis(dsn: DSN, options: Options) -> Opened:
     refuse_schema(dsn.kind, options.schema)
-    backend = adapter.from_url(dsn.address, options)
     try:
-        await backend.check()
-    except BaseException:
-        await backend.close()
-        raise
-    return backend
-
-
-async def _open_client(client: Any, options: Options) -> Opened:
-    backend = _redis_adapter().from_client(client, options)
-    await backend.check()
-    return Opened(backend, LocalNotifier(), options, type(client).__name__)
-
-
-def _redis_adapter() -> Any:
-    try:
-        return import_module("mcp_persist_sa.backends.redis")
+        from mcp_persist_sa.opening_redis import open_redis
     except ImportError as error:
         raise MissingExtra("Redis needs a driver: pip install 'mcp-persist-sa[redis]'") from error
+    return Opened(*await open_redis(dsn, options), options, dsn.safe)
+
+
+async def _open_client(client: object, options: Options) -> Opened:
+    from mcp_persist_sa.opening_redis import open_client
+
+    refuse_schema("redis", options.schema)
+    return Opened(*await open_client(client, options), options, type(client).__name__)
 
 
 async def _needs_upgrade(database: Database, options: Options, *, by_default: bool) -> bool:

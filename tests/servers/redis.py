@@ -179,10 +179,19 @@ class RedisCluster:
 
     def __init__(self, binary: Binary) -> None:
         settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", "cluster-require-full-coverage": "no"}
-        self.nodes = [RedisServer(binary, settings) for _ in range(_MASTERS)]
+        # Otherwise it is 10000 above the port, where any outgoing connection may be.
+        self._buses = [free_port() for _ in range(_MASTERS)]
+        self.nodes = [RedisServer(binary, {**settings, "cluster-port": str(bus)}) for bus in self._buses]
         self._stack = ExitStack()
 
     def start(self) -> None:
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
         for node in self.nodes:
             self._stack.enter_context(node)
         share = -(-_SLOTS // _MASTERS)
@@ -190,8 +199,8 @@ class RedisCluster:
             with closing(node.client()) as client:
                 client.execute_command("CLUSTER ADDSLOTSRANGE", n * share, min(_SLOTS, (n + 1) * share) - 1)
                 client.execute_command("CLUSTER SET-CONFIG-EPOCH", n + 1)
-                for other in self.nodes[:n]:
-                    client.execute_command("CLUSTER MEET", other.host, other.port)
+                for other, bus in zip(self.nodes[:n], self._buses, strict=False):
+                    client.execute_command("CLUSTER MEET", other.host, other.port, bus)
         poll(self._is_whole, "every node of the cluster knows all slots", timeout=30)
 
     def _is_whole(self) -> bool:

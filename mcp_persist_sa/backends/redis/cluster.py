@@ -23,9 +23,8 @@ class ClusterWire:
 
     is_split = True
 
-    def __init__(self, client: RedisCluster, size: int, *, owned: bool) -> None:
+    def __init__(self, client: RedisCluster, size: int) -> None:
         self._client: Any = client
-        self._owned = owned
         self._room = Semaphore(size)
 
     async def exchange(self, commands: Sequence[Sequence[Value]]) -> list[Any]:
@@ -59,5 +58,4 @@ class ClusterWire:
             yield [key]
 
     async def close(self) -> None:
-        if self._owned:
-            await self._client.aclose()
+        """Nothing was taken that the client does not take back."""

@@ -25,9 +25,8 @@ class PooledWire:
 
     is_split = False
 
-    def __init__(self, pool: ConnectionPool, size: int, *, owned: bool) -> None:
+    def __init__(self, pool: ConnectionPool, size: int) -> None:
         self._pool: Any = pool
-        self._owned = owned
         self._room = Semaphore(size)
         self._free: list[tuple[Any, float]] = []
         self._closed = False
@@ -74,8 +73,6 @@ class PooledWire:
         self._closed = True
         while self._free:
             await self._pool.release(self._free.pop()[0])
-        if self._owned:
-            await self._pool.disconnect()
 
 
 async def _exchange(connection: Any, commands: Sequence[Sequence[Value]]) -> list[Any]:
