@@ -26,6 +26,14 @@ logger = logging.getLogger(__name__)
 
 _PING_INTERVAL = 15.0
 _FAREWELL = 1.0
+_MOST_KEPT = 10_000
+"""Hints that wait for a connection; if there are more, everybody looks again."""
+
+_ANYBODY = Hint("?")
+"""Says that somebody is new on the channel."""
+
+_LOOK_AGAIN = Hint("!")
+"""Says that hints were told to nobody."""
 
 
 class _Silent(RedisError):
@@ -35,8 +43,8 @@ class _Silent(RedisError):
 class RedisNotifier(FanOut):
     """Hears other processes on a channel, and tells them there, off the way of whoever writes.
 
-    In a cluster the channel is of one shard, so that hints do not go to every server. The connection is made when
-    somebody waits or writes for the first time.
+    The connection is made when somebody waits or writes for the first time. While nobody else is on the channel,
+    nothing is told; whoever comes says so. In a cluster the channel is of one shard, so that not every server is told.
     """
 
     def __init__(self, client: Client, options: Options) -> None:
@@ -47,6 +55,10 @@ class RedisNotifier(FanOut):
         name = blake2b(options.namespace.encode(), digest_size=12).hexdigest()
         self._channel = f"{{{options.key_prefix}:hints:{name}}}"
         self._sender = new_stream_key()
+        self._has_audience = True
+        self._newcomers = 0
+        self._kept = 0
+        self._untold = False
         self._unsent = Unsent()
         self._running: asyncio.Task[None] | None = None
         self._trouble = False
@@ -54,8 +66,18 @@ class RedisNotifier(FanOut):
 
     def notify(self, hints: Set[Hint]) -> None:
         super().notify(hints)
-        self._unsent.add(hints)
+        if self._is_to_tell(len(hints)):
+            self._unsent.add(hints)
+        else:
+            self._untold = True
         self._run()
+
+    def _is_to_tell(self, count: int) -> bool:
+        """Whether somebody hears it, or may do so soon."""
+        if self._mode == "listening":
+            return self._has_audience
+        self._kept += count
+        return self._kept <= _MOST_KEPT
 
     @contextmanager
     def listen(self, session_key: str) -> Generator[Waiter, None, None]:
@@ -139,20 +161,40 @@ class RedisNotifier(FanOut):
         if self._mode == "listening":
             self._wake_all()
         self._become("listening")
+        self._has_audience = True
+        self._kept = 0
+        self._unsent.add({_ANYBODY})
+        self._tell_of_the_untold()
+
+    def _tell_of_the_untold(self) -> None:
+        if self._untold:
+            self._untold = False
+            self._unsent.add({_LOOK_AGAIN})
 
     def _take(self, data: bytes | str) -> None:
         text = data.decode(errors="replace") if isinstance(data, bytes) else data
         sender, _, hints = text.partition("\n")
-        if sender != self._sender:
-            self._wake(hints_in(hints))
+        if sender == self._sender:
+            return
+        some = hints_in(hints)
+        if _ANYBODY in some:
+            self._has_audience = True
+            self._newcomers += 1
+            self._tell_of_the_untold()
+        if _LOOK_AGAIN in some:
+            self._wake_all()
+        self._wake(some)
 
     async def _send(self, heard: asyncio.Event) -> None:
         await heard.wait()
         publish = self._client.spublish if self._is_cluster else self._client.publish
         while True:
             hints = await self._unsent.take()
+            newcomers = self._newcomers
             with fail_after(self._timeout):
-                await publish(self._channel, f"{self._sender}\n{hints}")
+                heard_by = await publish(self._channel, f"{self._sender}\n{hints}")
+            # This process hears itself.
+            self._has_audience = heard_by > 1 or self._newcomers > newcomers
 
     @asynccontextmanager
     async def _subscribed(self) -> AsyncGenerator[Any, None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from anyio import Semaphore
 from redis.asyncio import RedisCluster
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
@@ -25,7 +25,7 @@ class ClusterWire:
 
     def __init__(self, client: RedisCluster, size: int) -> None:
         self._client: Any = client
-        self._room = Semaphore(size)
+        self._room = asyncio.Semaphore(size)
 
     async def exchange(self, commands: Sequence[Sequence[Value]]) -> list[Any]:
         async with self._room:

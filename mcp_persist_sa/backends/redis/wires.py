@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from time import monotonic
 from typing import Any
 
-from anyio import Semaphore
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ReadOnlyError, ResponseError
 
@@ -27,7 +27,7 @@ class PooledWire:
 
     def __init__(self, pool: ConnectionPool, size: int) -> None:
         self._pool: Any = pool
-        self._room = Semaphore(size)
+        self._room = asyncio.Semaphore(size)
         self._free: list[tuple[Any, float]] = []
         self._closed = False
 

@@ -13,6 +13,7 @@ local tidies = ttl > 0 and ARGV[1] == ''
 local function open_gate(base)
   local gate = {base = base, note = {}, places = {}}
   local passed, at, note = string.match(call('HGET', base .. ':g', writer) or '', '^(%d+) (%d+)(.*)$')
+  gate.is_fresh = at and tonumber(now) - tonumber(at) < GATE_MILLISECONDS * 500
   gate.closed = passed and tonumber(passed) >= tonumber(batch)
   if gate.closed and passed == batch then
     for nonce, key, first in string.gmatch(note, ' (%S+) (%S+) (%S+)') do
@@ -24,9 +25,11 @@ end
 
 local function close_gate(gate)
   local key = gate.base .. ':g'
-  call('HSET', key, writer, batch .. ' ' .. now .. table.concat(gate.note))
-  call('PEXPIRE', key, GATE_MILLISECONDS)
-  if call('HLEN', key) > GATES then
+  local is_new = call('HSET', key, writer, batch .. ' ' .. now .. table.concat(gate.note)) == 1
+  if not gate.is_fresh then
+    call('PEXPIRE', key, 2 * GATE_MILLISECONDS)
+  end
+  if is_new and call('HLEN', key) > GATES then
     local all = call('HGETALL', key)
     for i = 1, #all, 2 do
       local at = string.match(all[i + 1], '^%d+ (%d+)')
@@ -55,7 +58,7 @@ end
 local function begin(base, name, key, claimed, node)
   local s = {
     key = key, last = '0', nonce = '-', at = now, claimed = claimed, finished = '0', created = now,
-    purged = '0', purged_nonce = '-', node = node == '' and '-' or node, taken = '0', name = name,
+    purged = '0', purged_nonce = '-', node = node == '' and '-' or node, taken = '0', kept = '-', name = name,
   }
   call('HSET', base .. ':t', '=' .. name, key)
   if tidies then
@@ -72,9 +75,24 @@ local function trim(base, s, before)
   end
 end
 
+-- Set when things expire by themselves: the events of a stream, what is known of all streams, and the record of the
+-- session, which outlives both.
 local function keep(base, s)
+  if s.kept ~= '-' and tonumber(now) - tonumber(s.kept) < ttl * SELDOM * 1000 then
+    return
+  end
+  s.kept = now
   if ttl > 0 then
-    call('PEXPIRE', base .. ':e:' .. s.key, ttl + MARGIN)
+    local long = 2 * ttl * (1 + SELDOM) + MARGIN
+    call('PEXPIRE', base .. ':e:' .. s.key, text(ttl * (1 + SELDOM) + MARGIN))
+    call('PEXPIRE', base .. ':t', text(long))
+    call('PEXPIRE', base .. ':o', text(long))
+    local record = call('PTTL', base .. ':s')
+    if record >= 0 and record < long then
+      call('PEXPIRE', base .. ':s', text(long))
+    end
+  elseif call('PTTL', base .. ':s') >= 0 then
+    call('PERSIST', base .. ':s')
   end
 end
 
@@ -83,7 +101,9 @@ local function add(base, s, first, at, count, final)
   local list, before = base .. ':e:' .. s.key, tonumber(s.last)
   for i = 0, count - 1 do
     if first + i > before then
-      call('RPUSH', list, text(first + i) .. ':' .. now .. ':' .. ARGV[at + i])
+      if call('RPUSH', list, text(first + i) .. ':' .. now .. ':' .. ARGV[at + i]) == 1 then
+        s.kept = '-'
+      end
       s.last, s.nonce, s.at = text(first + i), string.sub(ARGV[at + i], 1, 8), now
     end
   end
@@ -91,9 +111,9 @@ local function add(base, s, first, at, count, final)
     s.finished = '1'
     call('HDEL', base .. ':t', 'w' .. s.key)
   end
+  keep(base, s)
   save_stream(base, s)
   trim(base, s, before)
-  keep(base, s)
 end
 
 local function append_shared(base, name, new_key, count, final, at)
@@ -131,21 +151,7 @@ local function append_claimed(base, kind, name, key, count, final, first, node, 
   return {key, first}
 end
 
-local function keep_streams(base)
-  if ttl > 0 then
-    local long = 2 * ttl + MARGIN
-    call('PEXPIRE', base .. ':t', long)
-    call('PEXPIRE', base .. ':o', long)
-    local record = call('PTTL', base .. ':s')
-    if record >= 0 and record < long then
-      call('PEXPIRE', base .. ':s', long)
-    end
-  else
-    call('PERSIST', base .. ':s')
-  end
-end
-
-local gates, touched, out, at = {}, {}, {}, 5
+local gates, out, at = {}, {}, 5
 for i, base in ipairs(KEYS) do
   local kind, name, key, count, final, first, node, will = unpack(ARGV, at, at + 7)
   local events, place = at + 8, nil
@@ -163,15 +169,11 @@ for i, base in ipairs(KEYS) do
   else
     place = append_claimed(base, kind, name, key, count, final, first, node, will, events)
   end
-  touched[base] = true
   out[2 * i - 1], out[2 * i] = place[1], place[2]
 end
 for _, gate in pairs(gates) do
   if not gate.closed then
     close_gate(gate)
   end
-end
-for base in pairs(touched) do
-  keep_streams(base)
 end
 return out

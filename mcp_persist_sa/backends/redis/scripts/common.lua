@@ -18,10 +18,13 @@ local function clock()
   return time[1] .. string.format('%06d', time[2])
 end
 
+-- By how much later, because expiry is not set anew with each event: a part of the time for which events are kept.
+local SELDOM = 0.01
+
 -- Streams: all that is known of one stands in the field k<key> of the hash :t, its will in w<key>; the field =<name>
 -- has the key of the newest of that name. The list :o has their keys in the order of their opening.
 
-local STREAM = '^' .. string.rep('(%S+) ', 10) .. '(.*)$'
+local STREAM = '^' .. string.rep('(%S+) ', 11) .. '(.*)$'
 
 local function stream_of(base, key)
   local found = call('HGET', base .. ':t', 'k' .. key)
@@ -29,14 +32,15 @@ local function stream_of(base, key)
     return nil
   end
   local s = {key = key}
-  s.last, s.nonce, s.at, s.claimed, s.finished, s.created, s.purged, s.purged_nonce, s.node, s.taken, s.name =
+  s.last, s.nonce, s.at, s.claimed, s.finished, s.created, s.purged, s.purged_nonce, s.node, s.taken, s.kept, s.name =
     string.match(found, STREAM)
   return s
 end
 
 local function save_stream(base, s)
-  local fields = {s.last, s.nonce, s.at, s.claimed, s.finished, s.created, s.purged, s.purged_nonce, s.node, s.taken, s.name}
-  call('HSET', base .. ':t', 'k' .. s.key, table.concat(fields, ' '))
+  call('HSET', base .. ':t', 'k' .. s.key, table.concat({
+    s.last, s.nonce, s.at, s.claimed, s.finished, s.created, s.purged, s.purged_nonce, s.node, s.taken, s.kept, s.name,
+  }, ' '))
 end
 
 local function forget_stream(base, s)
@@ -143,6 +147,11 @@ local function keep_session(base, now)
   expire(base .. ':v', own)
   expire(base .. ':j', own)
   expire(base .. ':s', own and longest ~= -1 and math.max(own, longest))
+  -- A stream that has not ended is known for as long as its session.
+  if longest >= 0 and (not own or own > longest) then
+    expire(base .. ':t', own)
+    expire(base .. ':o', own)
+  end
 end
 
 -- What is kept of the values of a session: <version> <writer> <time> by name in the hash :v, the JSON in :j.
