@@ -46,6 +46,14 @@ def check_client(client: object) -> Client:
     return client
 
 
+async def close_client(client: Client) -> None:
+    """Close all connections of a client, those to Sentinel too."""
+    await client.aclose()
+    sentinels: Any = getattr(client.connection_pool, "sentinel_manager", None) if isinstance(client, Redis) else None
+    for sentinel in sentinels.sentinels if sentinels else ():
+        await sentinel.aclose()
+
+
 def _settings(options: Options) -> dict[str, Any]:
     """What is the same for each connection: what may be done twice is known here, not in the driver."""
     return {

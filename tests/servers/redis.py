@@ -75,7 +75,11 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> RedisServer:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,7 +140,8 @@ class RedisServer:
 
     def client(self, **options: Any) -> redis.Redis:
         """A synchronous client of this server."""
-        return redis.Redis(host=self.host, port=self.port, socket_timeout=10, **options)
+        password = self._settings.get("requirepass")
+        return redis.Redis(host=self.host, port=self.port, socket_timeout=10, password=password, **options)
 
     def _is_ready(self) -> bool:
         if self._process is None or self._process.poll() is not None:

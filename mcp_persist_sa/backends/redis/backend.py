@@ -10,10 +10,11 @@ from mcp_persist_sa.backends.redis.cluster import ClusterWire
 from mcp_persist_sa.backends.redis.keys import Keys
 from mcp_persist_sa.backends.redis.reads import Reads
 from mcp_persist_sa.backends.redis.scripts import SESSION
-from mcp_persist_sa.backends.redis.server import Server
+from mcp_persist_sa.backends.redis.server import Durability, Server
 from mcp_persist_sa.backends.redis.state import States
 from mcp_persist_sa.backends.redis.wires import PooledWire
-from mcp_persist_sa.clients import Client
+from mcp_persist_sa.clients import Client, close_client
+from mcp_persist_sa.errors import InvalidOption
 from mcp_persist_sa.faults import Failure
 from mcp_persist_sa.options import Options
 
@@ -34,7 +35,10 @@ class RedisBackend(Appends, Reads, States):
         size = options.pool_size
         is_one = isinstance(client, Redis)
         wire = PooledWire(client.connection_pool, size) if is_one else ClusterWire(client, size)
-        server = Server(wire, timeout=options.timeout)
+        durability = Durability(replicas=options.wait_replicas, on_disk=options.wait_aof)
+        if durability.command and not is_one:
+            raise InvalidOption("The options wait_replicas and wait_aof are not for a cluster.")
+        server = Server(wire, timeout=options.timeout, durability=durability)
         super().__init__(server, options, Keys(options.key_prefix, options.namespace))
 
     async def check(self) -> None:
@@ -43,7 +47,7 @@ class RedisBackend(Appends, Reads, States):
         Raises:
             StoreUnavailable: It cannot be reached, or refuses (`AccessDenied`).
         """
-        await check_server(self._server)
+        await check_server(self._server, self._options)
 
     async def revision(self) -> str | None:
         """See `Backend`; there are none."""
@@ -57,4 +61,4 @@ class RedisBackend(Appends, Reads, States):
         """See `Backend`."""
         await self._server.close()
         if self._owned:
-            await self._client.aclose()
+            await close_client(self._client)

@@ -7,19 +7,22 @@ import re
 from typing import Any, cast
 
 from mcp_persist_sa.backends.redis.server import Server
-from mcp_persist_sa.errors import StoreUnavailable
+from mcp_persist_sa.errors import InvalidOption, StoreUnavailable
+from mcp_persist_sa.options import Options
 
 logger = logging.getLogger(__name__)
 
 _OLDEST = (6, 2)
+_WAITS_FOR_DISK = (7, 2)
 
 
-async def check_server(server: Server) -> None:
+async def check_server(server: Server, options: Options) -> None:
     """Refuse a server that is too old, and warn of one that does not keep what it is given.
 
     What a server does not tell, as many that are managed do not, is taken to be right.
 
     Raises:
+        InvalidOption: It cannot do what the options demand.
         StoreUnavailable: It cannot be reached, or refuses (`AccessDenied`).
     """
     info, save = await server.ask(["INFO"], ["CONFIG", "GET", "save"])
@@ -27,6 +30,8 @@ async def check_server(server: Server) -> None:
     version = tuple(int(part) for part in re.findall(r"\d+", facts.get("redis_version", ""))[:2])
     if version and version < _OLDEST:
         raise StoreUnavailable(f"This is Redis {facts['redis_version']}. Use Redis 6.2 or newer, or Valkey.")
+    if options.wait_aof and (version < _WAITS_FOR_DISK or facts.get("aof_enabled") == "0"):
+        raise InvalidOption("The option wait_aof needs Redis 7.2, or Valkey, with `appendonly yes`.")
     if facts.get("aof_enabled") == "0" and save in ([b"save", b""], {"save": ""}):
         logger.warning("This Redis writes nothing to disk: a restart loses everything. Set `appendonly yes`.")
     policy = facts.get("maxmemory_policy", "")

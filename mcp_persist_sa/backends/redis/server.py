@@ -13,10 +13,12 @@ from redis.exceptions import NoScriptError, RedisError
 from mcp_persist_sa.backends.redis.faults import fault_of
 from mcp_persist_sa.backends.redis.scripts import Script
 from mcp_persist_sa.database import refuse_if
-from mcp_persist_sa.errors import PersistError
+from mcp_persist_sa.errors import OutcomeUnknown, PersistError
 from mcp_persist_sa.faults import Failure, Fault, persist_error, repeat
 
 T = TypeVar("T")
+
+_WAIT_MILLISECONDS = 1000
 
 Value = str | bytes | int
 
@@ -31,6 +33,28 @@ class Call(NamedTuple):
 
 class NotConnected(Exception):
     """No connection could be made, so nothing happened; the cause says why."""
+
+
+class Durability:
+    """What must have become of a write before it is acknowledged."""
+
+    def __init__(self, *, replicas: int, on_disk: bool) -> None:
+        self._replicas = replicas
+        self._on_disk = on_disk
+        self.command: list[Value] | None = None
+        if on_disk:
+            self.command = ["WAITAOF", 1, replicas, _WAIT_MILLISECONDS]
+        elif replicas:
+            self.command = ["WAIT", replicas, _WAIT_MILLISECONDS]
+
+    def check(self, reached: Any) -> None:
+        """Raise where the write has not come as far as it must."""
+        if isinstance(reached, Exception):
+            raise reached
+        local, replicas = reached if self._on_disk else (1, reached)
+        if local < 1 or replicas < self._replicas:
+            disk = ", nor is it on disk" if local < 1 else ""
+            raise OutcomeUnknown(f"It is written, but only {replicas} of {self._replicas} replicas have it{disk}.")
 
 
 class Wire(Protocol):
@@ -63,8 +87,9 @@ class Wire(Protocol):
 class Server:
     """Runs scripts."""
 
-    def __init__(self, wire: Wire, *, timeout: float) -> None:
+    def __init__(self, wire: Wire, *, timeout: float, durability: Durability) -> None:
         self._wire = wire
+        self._durability = durability
         self._timeout = timeout
         self._closed = False
 
@@ -75,13 +100,14 @@ class Server:
 
     async def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
         """All keys that match a pattern, some at a time."""
-        refuse_if(self._closed)
+        pages = self._wire.scan(pattern)
         try:
-            async for keys in self._wire.scan(pattern):
-                yield keys
-        except (NotConnected, RedisError, OSError, asyncio.TimeoutError) as error:
-            cause = error.__cause__ if isinstance(error, NotConnected) and error.__cause__ else error
-            raise _failure(cause, Fault.UNDONE).error from error
+            while True:
+                yield await self._attempt(pages.__anext__, writes=False)
+        except StopAsyncIteration:
+            return
+        except Failure as failure:
+            raise failure.error from failure.__cause__
 
     async def read(self, *calls: Call) -> list[Any]:
         """Run scripts that change nothing, each by itself, and give what they return."""
@@ -109,7 +135,7 @@ class Server:
         Raises:
             Failure: The server did not do it.
         """
-        return await self._attempt(lambda: self._exchange(calls), writes=writes)
+        return await self._attempt(lambda: self._exchange(calls, writes=writes), writes=writes)
 
     async def _attempt(self, exchange: Callable[[], Awaitable[T]], *, writes: bool) -> T:
         refuse_if(self._closed)
@@ -120,20 +146,30 @@ class Server:
             cause = error.__cause__ or error
             fault = fault_of(cause)
             raise _failure(cause, Fault.UNDONE if fault is Fault.LOST else fault) from cause
+        except OutcomeUnknown as error:
+            raise Failure(Fault.LOST, error) from error
         except (RedisError, OSError, asyncio.TimeoutError, TimeoutError) as error:
             fault = fault_of(error)
             raise _failure(error, Fault.UNDONE if fault is Fault.LOST and not writes else fault) from error
 
-    async def _exchange(self, calls: Sequence[Call]) -> list[Any]:
-        answers = await self._wire.exchange([_command("EVALSHA", call.script.digest, call) for call in calls])
+    async def _exchange(self, calls: Sequence[Call], *, writes: bool) -> list[Any]:
+        answers = await self._together([_command("EVALSHA", call.script.digest, call) for call in calls], writes=writes)
         unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
             commands = [_command("EVAL", calls[place].script.source, calls[place]) for place in unknown]
-            for place, answer in zip(unknown, await self._wire.exchange(commands), strict=True):
+            for place, answer in zip(unknown, await self._together(commands, writes=writes), strict=True):
                 answers[place] = answer
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
+        return answers
+
+    async def _together(self, commands: list[list[Value]], *, writes: bool) -> list[Any]:
+        """Send commands, and what waits until they are as durable as they must be."""
+        if not writes or self._durability.command is None:
+            return await self._wire.exchange(commands)
+        *answers, reached = await self._wire.exchange([*commands, self._durability.command])
+        self._durability.check(reached)
         return answers
 
     async def close(self) -> None:
