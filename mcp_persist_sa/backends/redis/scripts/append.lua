@@ -98,13 +98,10 @@ end
 
 -- Add events from a number on; one that is there already is left as it is.
 local function add(base, s, first, at, count, final)
-  local list, before = base .. ':e:' .. s.key, tonumber(s.last)
+  local before = tonumber(s.last)
   for i = 0, count - 1 do
     if first + i > before then
-      if call('RPUSH', list, text(first + i) .. ':' .. now .. ':' .. ARGV[at + i]) == 1 then
-        s.kept = '-'
-      end
-      s.last, s.nonce, s.at = text(first + i), string.sub(ARGV[at + i], 1, 8), now
+      add_event(base, s, text(first + i), now, ARGV[at + i])
     end
   end
   if final == '1' then

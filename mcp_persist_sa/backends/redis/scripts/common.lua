@@ -86,6 +86,17 @@ local function parse_event(event)
   return number, at, string.sub(event, head + 1, head + 8), #event - head - 9
 end
 
+-- Add an event to the end of a stream. Where the list is new, what was before has expired as a whole.
+local function add_event(base, s, number, now, content)
+  if call('RPUSH', base .. ':e:' .. s.key, number .. ':' .. now .. ':' .. content) == 1 then
+    s.kept = '-'
+    if tonumber(s.last) > tonumber(s.purged) then
+      s.purged, s.purged_nonce = s.last, s.nonce
+    end
+  end
+  s.last, s.nonce, s.at = number, string.sub(content, 1, 8), now
+end
+
 -- Remove the first events of a stream, and mark the last of them.
 local function cut(base, s, count)
   local list = base .. ':e:' .. s.key

@@ -74,8 +74,8 @@ function actions.end_abandoned()
     s.node, s.taken = '-', now
     save_stream(base, s)
   elseif tonumber(s.taken) <= tonumber(now) - tonumber(ARGV[6]) then
-    s.last, s.nonce, s.at, s.finished = text(tonumber(s.last) + 1), ARGV[5], now, '1'
-    call('RPUSH', base .. ':e:' .. s.key, s.last .. ':' .. now .. ':' .. s.nonce .. 'M' .. will)
+    add_event(base, s, text(tonumber(s.last) + 1), now, ARGV[5] .. 'M' .. will)
+    s.finished = '1'
     call('HDEL', base .. ':t', 'w' .. s.key)
     save_stream(base, s)
     local ttl = call('PTTL', base .. ':t')
