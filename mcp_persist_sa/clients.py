@@ -26,7 +26,10 @@ def redis_client(dsn: DSN, options: Options) -> Client:
         InvalidDSN: The DSN is not understood.
     """
     parts = urlsplit(dsn.address)
-    make = {"": _server, "cluster": _cluster, "sentinel": _sentinel}[parts.scheme.partition("+")[2]]
+    kind = parts.scheme.partition("+")[2]
+    make = {"": _server, "cluster": _cluster, "sentinel": _sentinel}[kind]
+    if kind and parts.query:
+        raise InvalidDSN(f"A DSN of {parts.scheme} takes no argument {parts.query.partition('=')[0]!r}.")
     try:
         return make(parts, options)
     except (ValueError, TypeError) as error:
@@ -67,7 +70,10 @@ def _settings(options: Options) -> dict[str, Any]:
 
 def _server(parts: SplitResult, options: Options) -> Client:
     pools: Any = ConnectionPool
-    return Redis.from_pool(pools.from_url(parts.geturl(), **_settings(options)))
+    pool = pools.from_url(parts.geturl(), **_settings(options))
+    # Arguments that are unknown come to light when a connection is made.
+    pool.make_connection()
+    return Redis.from_pool(pool)
 
 
 def _cluster(parts: SplitResult, options: Options) -> Client:

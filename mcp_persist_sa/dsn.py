@@ -90,6 +90,8 @@ def parse(dsn: str) -> DSN:
         query = urlencode([_libpq(name, text) for name, text in rest], quote_via=quote)
         address = f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{query}"
         return DSN(kind, address, options, safe)
+    for name, _ in rest:
+        _refuse_typo(name)
     query = urlencode(rest, quote_via=quote)
     return DSN(kind, f"{scheme}://{parts.netloc}{parts.path}{'?' if query else ''}{query}", options, safe)
 
@@ -116,12 +118,16 @@ def _value(text: str) -> Any:
 
 def _libpq(name: str, text: str) -> tuple[str, str]:
     """SQLAlchemy writes `ssl=`, libpq and asyncpg `sslmode=`. What is none of ours may be a setting of the server."""
-    near = difflib.get_close_matches(name, _OPTIONS, n=1, cutoff=0.85)
-    if near:
-        raise InvalidDSN(f"There is no argument {name!r}. Did you mean {near[0]}?")
+    _refuse_typo(name)
     if name != "ssl":
         return name, text
     return "sslmode", {"true": "require", "false": "disable"}.get(text.lower(), text)
+
+
+def _refuse_typo(name: str) -> None:
+    near = difflib.get_close_matches(name, _OPTIONS, n=1, cutoff=0.85)
+    if near:
+        raise InvalidDSN(f"There is no argument {name!r}. Did you mean {near[0]}?")
 
 
 def _without_password(netloc: str) -> str:

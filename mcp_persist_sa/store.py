@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyio import move_on_after
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -26,13 +26,17 @@ from mcp_persist_sa.state import State
 from mcp_persist_sa.streams import StreamWriter
 from mcp_persist_sa.writer import Writer
 
+if TYPE_CHECKING:
+    from redis.asyncio import Redis, RedisCluster
+
 
 def open_store(dsn: str | None = None, **options: Any) -> Store:
     """Give the store of a DSN, which `async with` opens and closes.
 
     Args:
-        dsn: `sqlite:///file.db`, `sqlite://` (in memory), `postgresql://user:password@host/database`. None for the one
-            in the environment variable MCP_PERSIST_SA_DSN, or else a file in the working directory.
+        dsn: `sqlite:///file.db`, `sqlite://` (in memory), `postgresql://user:password@host/database`,
+            `redis://host:6379/0`. None for the one in the environment variable MCP_PERSIST_SA_DSN, or else a file in
+            the working directory.
         **options: See `Options`; those that a DSN can carry may also stand in its query.
 
     Raises:
@@ -45,11 +49,11 @@ def open_store(dsn: str | None = None, **options: Any) -> Store:
 class Store(Events):
     """The database of an MCP server. It belongs to the event loop in which it was opened."""
 
-    def __init__(self, source: str | AsyncEngine, **options: Any) -> None:
+    def __init__(self, source: str | AsyncEngine | Redis | RedisCluster, **options: Any) -> None:
         """Make a store, which is opened by `async with` or `open`.
 
         Args:
-            source: A DSN, or an engine of yours, which the store uses and never disposes of.
+            source: A DSN; or an engine or a client of redis.asyncio of yours, which the store uses and never closes.
             **options: See `Options`.
         """
         given = parse(source).options if isinstance(source, str) else {}

@@ -129,6 +129,9 @@ REFUSED: list[tuple[Any, str]] = [
     ("postgresql://[::1/db", "not understood"),
     ("postgresql://h\uff20/db", "not understood"),
     ("postgresql://h/db?pool_sise=3", "Did you mean pool_size"),
+    ("redis://h?pool_sise=3", "Did you mean pool_size"),
+    ("redis://h?key_prefix={a}", "key_prefix"),
+    ("redis://h?wait_replicas=-1", "wait_replicas"),
 ]
 
 
@@ -140,10 +143,18 @@ def test_a_dsn_that_is_not_understood_is_refused_with_what_to_do(dsn: str, said:
     assert said in str(caught.value)
 
 
-async def test_redis_is_said_to_come() -> None:
-    for scheme in ("redis", "rediss", "redis+cluster", "redis+sentinel"):
-        with pytest.raises(InvalidDSN, match=r"later release.*sqlite:// or postgresql://"):
-            await open_store(f"{scheme}://host:6379/0").open()
+REDIS = [
+    ("redis://host:1/2", "redis://host:1/2"),
+    ("rediss://user:secret@host?ssl_ca_certs=/a b&namespace=x", "rediss://user:secret@host?ssl_ca_certs=%2Fa%20b"),
+    ("redis+cluster://h1:1,h2:2?key_prefix=a", "redis+cluster://h1:1,h2:2"),
+    ("redis+sentinel://:secret@h1,h2:2/service/3?timeout=5", "redis+sentinel://:secret@h1,h2:2/service/3"),
+]
+
+
+@pytest.mark.parametrize(("dsn", "address"), REDIS)
+def test_a_redis_dsn_is_handed_to_the_driver_without_our_options(dsn: str, address: str) -> None:
+    parsed = parse(dsn)
+    assert (parsed.kind, parsed.address) == ("redis", address)
 
 
 # Without a DSN

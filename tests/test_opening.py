@@ -352,10 +352,11 @@ async def main():
     async with open_store("sqlite://") as store:
         await store.append("session", "1", "x")
         print("sqlite works")
-    try:
-        await open_store("postgresql://user:hunter2@127.0.0.1:1/db").open()
-    except MissingExtra as error:
-        print(isinstance(error, ImportError), error)
+    for dsn in ("postgresql://user:hunter2@127.0.0.1:1/db", "redis://:hunter2@127.0.0.1:1"):
+        try:
+            await open_store(dsn).open()
+        except MissingExtra as error:
+            print(isinstance(error, ImportError), error)
 
 asyncio.run(main())
 """
@@ -364,11 +365,12 @@ asyncio.run(main())
 async def test_a_missing_extra_is_said_and_sqlite_needs_none() -> None:
     async with ChildProcess("-c", _WITHOUT) as child:
         assert await child.read_line() == "sqlite works"
-        said = await child.read_line()
+        said = {extra: await child.read_line() for extra in ("postgres", "redis")}
         assert await child.wait() == 0
-    assert said.startswith("True ")
-    assert "pip install 'mcp-persist-sa[postgres]'" in said
-    assert "hunter2" not in said
+    for extra, line in said.items():
+        assert line.startswith("True ")
+        assert f"pip install 'mcp-persist-sa[{extra}]'" in line
+        assert "hunter2" not in line
 
 
 def test_every_error_of_opening_is_a_persist_error() -> None:

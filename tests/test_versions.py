@@ -61,7 +61,7 @@ def test_the_core_passes_on_other_interpreters(
 ) -> None:
     interpreter = interpreters.find(python)
     assert interpreter is not None
-    environment = Environment.make(tmp_path / "venv", interpreter, f"{wheel}[postgres]", *TOOLS)
+    environment = Environment.make(tmp_path / "venv", interpreter, f"{wheel}[postgres,redis]", *TOOLS)
     assert environment.run("python", "-c", "import sys; print('%d.%d' % sys.version_info[:2])") == python
     core_passes(environment, postgres_server)
 

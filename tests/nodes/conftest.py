@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from mcp_persist_sa.migrate import upgrade
-from tests.databases import SQL
+from tests.databases import REDIS, SQL
 from tests.nodes import environments
 from tests.nodes.balancer import Balancer
 from tests.nodes.client import Client
@@ -22,8 +22,12 @@ from tests.nodes.hosts import HOSTS
 from tests.nodes.node import Node
 from tests.nodes.wire import PATIENCE
 from tests.servers import ChildProcess, Databases
+from tests.servers.plugin import RedisServers
 
-CLUSTERS = [pair for pair in product(HOSTS, SQL) if pair != ("lowlevel", "postgres")]
+CLUSTERS = [
+    *(pair for pair in product(HOSTS, SQL) if pair != ("lowlevel", "postgres")),
+    *product(["mcpserver"], REDIS),
+]
 """The low-level server differs from its MCPServer in how its app is made, which is no matter of the database."""
 
 PATIENT = {"patience": PATIENCE}
@@ -77,14 +81,17 @@ async def _shared_cluster(
     interpreter: Interpreter,
     tmp_path_factory: pytest.TempPathFactory,
     postgres_template: Databases,
+    redis_servers: RedisServers,
 ) -> AsyncIterator[Cluster]:
     host, kind = request.param
     if kind == "postgres":
         dsn = postgres_template.clone(postgres_template.template("migrated", upgrade))
+    elif kind in REDIS:
+        dsn = redis_servers.new(kind)
     else:
         dsn = f"sqlite:///{tmp_path_factory.mktemp('cluster') / 'store.db'}"
     # Whoever waits for the death of a node waits for its lease.
-    dsn = f"{dsn}?node_lease=5&poll_interval=0.5"
+    dsn = f"{dsn}{'&' if '?' in dsn else '?'}node_lease=5&poll_interval=0.5"
     async with Cluster(interpreter(LINE_OF[host]), host, dsn, persistence=PATIENT) as cluster:
         yield cluster
 

@@ -37,7 +37,7 @@ def interpreter(line: str, factory: pytest.TempPathFactory) -> Path:
     wheel = installed.wheel(factory)
 
     def make(folder: Path) -> None:
-        Environment.make(folder / "venv", sys.executable, f"{wheel}[postgres]", requirement, "uvicorn")
+        Environment.make(folder / "venv", sys.executable, f"{wheel}[postgres,redis]", requirement, "uvicorn")
 
     return installed.once(factory, f"environment-{line}", make) / "venv" / "bin" / "python"
 

@@ -75,12 +75,16 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [
         f"postgres: {server.choice if server else 'not started, tests are only collected'}",
         f"pgbouncer: {pgbouncer_module.find() or _without_pgbouncer()}",
+        f"valkey: {os.environ.get(VALKEY_DSN) or find_valkey().path}",
+        f"redis: {os.environ.get(REDIS_DSN) or (found.path if (found := find_redis()) else _without_redis())}",
     ]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _leaves_out_pgbouncer():
         terminalreporter.write_line(f"pgbouncer: {_without_pgbouncer()}", yellow=True)
+    if _leaves_out_redis():
+        terminalreporter.write_line(f"redis: {_without_redis()}", yellow=True)
 
 
 def _leaves_out_pgbouncer() -> bool:
@@ -92,13 +96,30 @@ def _without_pgbouncer() -> str:
     return f"NOT FOUND, {consequence} ({pgbouncer_module.REMEDY})"
 
 
+def _leaves_out_redis() -> bool:
+    given = os.environ.get(REDIS_DSN) or os.environ.get("CI")
+    return find_redis() is None and not given
+
+
+def _without_redis() -> str:
+    consequence = "the tests on it were NOT run, Valkey's were" if _leaves_out_redis() else "the tests on it fail"
+    return f"NOT FOUND, {consequence} ({REMEDY})"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not _leaves_out_pgbouncer():
-        return
-    left_out = [item for item in items if _needs_pgbouncer(item)]
+    without = [
+        *([_needs_pgbouncer] if _leaves_out_pgbouncer() else []),
+        *([_needs_redis] if _leaves_out_redis() else []),
+    ]
+    left_out = [item for item in items if any(needs(item) for needs in without)]
     if left_out:
-        items[:] = [item for item in items if not _needs_pgbouncer(item)]
+        items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+
+
+def _needs_redis(item: pytest.Item) -> bool:
+    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return any("redis" in (value if isinstance(value, tuple) else (value,)) for value in parameters.values())
 
 
 def _needs_pgbouncer(item: pytest.Item) -> bool:
@@ -171,7 +192,7 @@ def own_postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
         yield server
 
 
-class _RedisServers:
+class RedisServers:
     """The servers of one worker, each started when it is first asked for."""
 
     def __init__(self) -> None:
@@ -204,15 +225,15 @@ class _RedisServers:
 
 
 @pytest.fixture(scope="session")
-def redis_servers() -> Iterator[_RedisServers]:
+def redis_servers() -> Iterator[RedisServers]:
     """Servers of Redis' kind, shared by the tests of this worker; not to be paused or stopped."""
-    servers = _RedisServers()
+    servers = RedisServers()
     yield servers
     servers.close()
 
 
 @pytest.fixture
-def new_redis(redis_servers: _RedisServers) -> Callable[[str], str]:
+def new_redis(redis_servers: RedisServers) -> Callable[[str], str]:
     """Gives the DSN of an empty key prefix on a server of a kind."""
     return redis_servers.new
 

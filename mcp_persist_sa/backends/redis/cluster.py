@@ -31,7 +31,7 @@ class ClusterWire:
         async with self._room:
             try:
                 await self._client.initialize()
-            except (RedisError, OSError) as error:
+            except (RedisError, RedisClusterException, OSError) as error:
                 raise NotConnected from error
             if len(commands) > 1 and commands[0][0] in _KEPT_APART:
                 return await self._together(commands)

@@ -16,6 +16,7 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     ResponseError,
     TimeoutError,
     TryAgainError,
@@ -26,7 +27,7 @@ from mcp_persist_sa.faults import Fault
 _DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
 _UNDONE = (
     *(BusyLoadingError, ClusterDownError, MasterDownError, MaxConnectionsError),
-    *(OutOfMemoryError, ReadOnlyError, TryAgainError),
+    *(OutOfMemoryError, ReadOnlyError, RedisClusterException, TryAgainError),
 )
 # Up to Redis 6, what a command in a script is answered stands somewhere in the error of the script.
 _SAID_DENIED = re.compile(r"NOPERM|NOAUTH|WRONGPASS|invalid password|invalid username-password|AUTH <password>")
