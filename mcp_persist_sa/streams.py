@@ -76,12 +76,13 @@ class StreamWriter:
         self._begun = False
         self._finished = False
 
-    def append(self, message: str | None, *, final: bool = False) -> Receipt:
+    def append(self, message: str | None, *, final: bool = False, can_wait: bool = False) -> Receipt:
         """Number an event and queue it. Nothing is waited for.
 
         Args:
             message: The JSON-RPC message as JSON text; None for a priming event.
             final: Whether it ends the stream.
+            can_wait: Whether it may wait a few milliseconds for others that share its commit.
 
         Raises:
             InvalidInput: The message is not text that can be stored, or too large.
@@ -94,7 +95,7 @@ class StreamWriter:
         self._next += 1
         event = NewEvent(message, final)
         group = new_append(self._session_key, self._stream_id, [event], self._max_message_bytes, place)
-        pending = self._writer.submit(group)
+        pending = self._writer.submit(group, can_wait=can_wait)
         self._begun, self._finished = True, final
         return Receipt(str(EventId(place.stream_key, place.first_sequence, group.nonces[0])), pending)
 

@@ -1,6 +1,7 @@
 """The one door to the backend for events: what arrives while a commit runs forms the next transaction.
 
-There is no timer: an event that comes alone is written at once. Nothing is acknowledged before it is committed.
+An event that comes alone is written at once, but for one that can wait for company. Nothing is acknowledged before it
+is committed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 _BATCH_EVENTS = 2000
 _BATCH_BYTES = 8 * 1024 * 1024
+_COMPANY = 0.003
+"""Seconds for which an event that can wait is left to wait for others that share its commit."""
 
 
 def _future() -> asyncio.Future[Place]:
@@ -82,8 +85,12 @@ class Writer:
         self._unopened: set[str] = set()
         self._closed = False
 
-    def submit(self, group: Append) -> Pending:
+    def submit(self, group: Append, *, can_wait: bool = False) -> Pending:
         """Queue events; they are written without further ado.
+
+        Args:
+            group: The events.
+            can_wait: Whether they may wait a moment for others.
 
         Raises:
             Overloaded: There is no room for them.
@@ -97,9 +104,15 @@ class Writer:
         self._events += len(group.events)
         self._bytes += pending.size
         self._queue.append(pending)
-        if self._running is None:
-            self._running = asyncio.create_task(self._drain())
+        if not can_wait:
+            self._start()
+        elif self._running is None:
+            asyncio.get_running_loop().call_later(_COMPANY, self._start)
         return pending
+
+    def _start(self) -> None:
+        if self._running is None and self._queue:
+            self._running = asyncio.create_task(self._drain())
 
     def _fits(self, count: int, size: int) -> bool:
         if not self._events:
@@ -241,6 +254,7 @@ class Writer:
         """Write what is queued, and refuse the rest after `timeout` seconds."""
         self._closed = True
         self._room.set()
+        self._start()
         if self._running is not None:
             running = self._running
             await asyncio.wait({running}, timeout=timeout)

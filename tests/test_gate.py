@@ -55,7 +55,8 @@ async def test_a_frame_leaves_when_its_event_is_durable_and_not_before() -> None
     for number in (1, 0):
         assert response.sent.empty()
         response.receipts[number].outcome.set_result(None)
-    assert [await response.sent.get() for _ in range(2)] == [WHOLE % (0, 0), WHOLE % (1, 1)]
+    # What may leave leaves together.
+    assert await response.sent.get() == WHOLE % (0, 0) + WHOLE % (1, 1)
     assert response.sent.empty()
     response.receipts[2].outcome.set_result(None)
     assert await response.sent.get() == WHOLE % (2, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,32 @@ async def test_no_more_sessions_are_opened_than_the_store_may_hold() -> None:
         refused = await asgi.request(app, scope(), "POST", body=INITIALIZE)
         assert (refused.status, dict(refused.headers)[b"retry-after"]) == (503, b"1")
         assert b"max_sessions" in refused.messages[-1]["body"]
+
+
+async def test_after_the_answer_to_a_delete_no_node_takes_requests_not_even_a_busy_one(tmp_path: Path) -> None:
+    dsn = f"sqlite:///{tmp_path}/x.db"
+    nodes = [persist(MCPServer("x"), dsn) for _ in range(2)]
+
+    async def ping(name: str) -> int:
+        body = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        return (await asgi.request(nodes[1], scope(), "POST", session_id=name, body=body)).status
+
+    async def be_busy(name: str, busy: asyncio.Event) -> None:
+        while await ping(name) == 200:
+            busy.set()
+
+    async with AsyncExitStack() as stack:
+        for node in nodes:
+            await stack.enter_async_context(node.router.lifespan_context(node))
+        for _ in range(3):
+            opened = await asgi.request(nodes[0], scope(), "POST", body=INITIALIZE)
+            name = dict(opened.headers)[asgi.SESSION_ID].decode()
+            busy = asyncio.Event()
+            other = asyncio.create_task(be_busy(name, busy))
+            await busy.wait()
+            assert (await asgi.request(nodes[0], scope(), "DELETE", session_id=name)).status == 200
+            assert await ping(name) == 404
+            await other
 
 
 async def test_what_comes_after_the_answer_keeps_no_session_busy() -> None:

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _INITIALIZED: JSONValue = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 _QUIET = "mcp-persist-sa/"
 _RETRY = 0.2
+_OPEN_FOR = 0.05
+"""Seconds after which a node asks again whether a session is open. Whoever ends one waits as long before it says so."""
 
 
 class NotAdopted(PersistError):
@@ -116,7 +118,8 @@ class Copies:
 
     async def _check(self, copy: Copy) -> None:
         """Find out that the session was not closed elsewhere. With the store away, it goes on."""
-        if not copy.recorded:
+        asked = time.monotonic()
+        if not copy.recorded or asked < copy.open_until:
             return
         try:
             with within(self._patience):
@@ -127,6 +130,7 @@ class Copies:
         if not is_open:
             await self.end(copy, SESSION_ENDED)
             raise SessionNotFound("The session is over.")
+        copy.open_until = asked + _OPEN_FOR
         copy.spawn(self._touch(copy))
 
     async def _touch(self, copy: Copy) -> None:
@@ -217,6 +221,7 @@ class Copies:
             await self._record(copy)
         with within(self._patience):
             await self._store.sessions.close(copy.session_id)
+        await asyncio.sleep(_OPEN_FOR)
 
     def forget(self, copy: Copy) -> None:
         """Drop a copy that the SDK has ended."""

@@ -77,7 +77,8 @@ class Call:
     def _append(self, text: str | None, final: bool) -> str:
         self.answered = self.answered or final
         try:
-            receipt = self._stream.append(text, final=final)
+            # The client waits for the answer; what comes before it may share a commit with it.
+            receipt = self._stream.append(text, final=final, can_wait=not final)
         except PersistError as error:
             self._copy.not_stored(error)
             if final:
@@ -128,6 +129,7 @@ class Copy:
         calls: Those that run, by stream id.
         at_rest: Set while none runs.
         last_used: By the monotonic clock.
+        open_until: By the monotonic clock: until then it need not be asked whether the session is open.
         lock: Held while the copy is made or brought up to date.
     """
 
@@ -147,6 +149,7 @@ class Copy:
         self.at_rest = asyncio.Event()
         self.at_rest.set()
         self.last_used = time.monotonic()
+        self.open_until = 0.0
         self.lock = asyncio.Lock()
         self.quiet: set[str] = set()
         self.troubles = 0
