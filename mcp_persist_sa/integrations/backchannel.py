@@ -9,11 +9,10 @@ from contextlib import aclosing
 from functools import partial
 from typing import NamedTuple
 
-from mcp_persist_sa.errors import PersistError
+from mcp_persist_sa.errors import PersistError, StoreUnavailable
 from mcp_persist_sa.integrations import inbox, sdk
 from mcp_persist_sa.integrations.adoption import Copies
 from mcp_persist_sa.integrations.asgi import value_of
-from mcp_persist_sa.integrations.bounds import within
 from mcp_persist_sa.integrations.calls import Copy
 from mcp_persist_sa.integrations.inbox import Inbox, Letter
 from mcp_persist_sa.integrations.numbering import CANCELLED, Asked, asked_of
@@ -53,7 +52,8 @@ class BackChannel:
         asked = asked_of(message)
         if asked is not None and sdk.is_message(message):
             return self._route_to_asking(copy, message, asked)
-        if _cancelled(message) not in (None, *copy.calls):
+        cancelled = _cancelled(message)
+        if cancelled is not None and cancelled not in copy.calls:
             return Route(message, partial(self._send, copy, message, self._others))
         return Route(message)
 
@@ -70,16 +70,24 @@ class BackChannel:
         return [node_id for node_id, alive in nodes.items() if alive and node_id != self._store.node_id]
 
     async def _send(self, copy: Copy, message: JSONValue, choose: Callable[[Nodes], Iterable[str]]) -> None:
-        letter = Letter(copy.session_id, message)
+        # It goes on when it is not waited for any more: clients do not send again what was refused.
+        sending = copy.spawn(self._post(Letter(copy.session_id, message), choose))
+        await asyncio.wait({sending}, timeout=self._patience)
+        error = _failure(sending)
+        if error is None:
+            return
+        if value_of(message, "method") is None:
+            raise error
+        # Nobody waits for a notification, and clients take a refusal of one badly.
+        logger.warning("A notification of session %s may not reach its node: %s", copy.session_id, error)
+
+    async def _post(self, letter: Letter, choose: Callable[[Nodes], Iterable[str]]) -> PersistError | None:
         try:
-            with within(self._patience):
-                chosen = choose(await self._store.nodes())
-                await asyncio.gather(*(inbox.post(self._store, node_id, letter) for node_id in chosen))
+            chosen = choose(await self._store.nodes())
+            await asyncio.gather(*(inbox.post(self._store, node_id, letter) for node_id in chosen))
         except PersistError as error:
-            if value_of(message, "method") is None:
-                raise
-            # Nobody waits for a notification, and clients take a refusal of one badly.
-            logger.warning("A notification of session %s does not reach its node: %s", copy.session_id, error)
+            return error
+        return None
 
     # From other nodes
 
@@ -116,6 +124,13 @@ class BackChannel:
             else:
                 if said.status != 202:
                     logger.info("Session %s: a message from another node got %d", copy.session_id, said.status)
+
+
+def _failure(sending: asyncio.Task[PersistError | None]) -> PersistError | None:
+    """Why a letter is not in the inboxes for which it is meant."""
+    if not sending.done() or sending.cancelled():
+        return StoreUnavailable("It is not known yet whether the message could be passed on.")
+    return sending.result()
 
 
 def _cancelled(message: JSONValue) -> str | None:

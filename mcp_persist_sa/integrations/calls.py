@@ -6,8 +6,9 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Coroutine
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.types import Scope
 
@@ -22,6 +23,8 @@ from mcp_persist_sa.store import Store
 from mcp_persist_sa.streams import Receipt, StreamWriter
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _INTERNAL_ERROR = -32603
 NODE_GONE = "The server process that ran this request ended before it could answer. Send the request again if need be."
@@ -169,7 +172,7 @@ class Copy:
         self.quiet: set[str] = set()
         self.troubles = 0
         self._outbox = Outbox(store, session_id, GET_STREAM)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def busy(self) -> bool:
@@ -238,11 +241,12 @@ class Copy:
         if not self.calls:
             self.at_rest.set()
 
-    def spawn(self, work: Any) -> None:
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run something beside."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def close(self, why: str = NODE_GONE, *, patience: float) -> None:
         """End what still runs, as calls that this node will not answer.
