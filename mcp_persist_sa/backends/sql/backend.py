@@ -207,7 +207,10 @@ class SQLBackend:
         await self._write(lambda c: nodes.unlisten(c, session_key, node_id))
 
     async def remove_node(self, node_id: str) -> None:
-        await self._write(lambda c: nodes.remove(c, node_id))
+        await self._purge.node(node_id)
+
+    async def nodes(self) -> dict[str, bool]:
+        return await self._read(lambda c: nodes.known(c, self._common()))
 
     # Retention
 
