@@ -1,0 +1,58 @@
+"""mcp-persist, by its public names and with its own defaults."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from mcp_types import JSONRPCMessage
+
+from benchmarks.contestants.shape import Contestant, Receive, fill_by
+from benchmarks.databases import Database
+from benchmarks.figures import PEER
+
+NAME = PEER
+TTL = 24 * 60 * 60
+"""As long as this package keeps events."""
+
+
+@asynccontextmanager
+async def opened(database: Database) -> AsyncGenerator[Contestant, None]:
+    """On a database."""
+    async with open_peer(database) as store:
+
+        async def fill(stream: str, messages: Sequence[JSONRPCMessage]) -> str:
+            return await fill_by(store.store_event, stream, messages)
+
+        replay = partial(replay_by, store)
+        yield Contestant(NAME, fill, ways_to_store={NAME: store.store_event}, ways_to_replay={NAME: replay})
+
+
+@asynccontextmanager
+async def open_peer(database: Database) -> AsyncGenerator[Any, None]:
+    """Its event store, as durable as the database says."""
+    # It is not installed where types are checked.
+    package: Any = importlib.import_module("mcp_persist")
+    if database.backend == "postgres":
+        async with package.PostgresEventStore.create(database.dsn, ttl=TTL) as store:
+            yield store
+        return
+    aiosqlite: Any = importlib.import_module("aiosqlite")
+    async with aiosqlite.connect(database.path) as connection:
+        await connection.execute(f"PRAGMA synchronous = {database.synchronous}")
+        store = package.SQLiteEventStore(connection, ttl=TTL)
+        await store.initialize()
+        yield store
+        await store.aclose()
+
+
+async def replay_by(store: Any, stream: str, after: str, receive: Receive) -> None:
+    """By the seam of the SDK, which `fastmcp` has too."""
+
+    async def send(event: Any) -> None:
+        receive(event)
+
+    assert await store.replay_events_after(after, send) == stream
