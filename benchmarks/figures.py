@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 Better = Literal["higher", "lower"]
 
+OURS = "ours"
 PEER = "mcp-persist"
 """The contestant with which the others are compared, where nothing else is said."""
 

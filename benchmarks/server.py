@@ -34,8 +34,13 @@ class Running:
     @property
     def resident(self) -> float:
         """KiB of memory that it holds."""
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        return float(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
+        return resident(Path(f"/proc/{self.pid}"))
+
+
+def resident(process: Path) -> float:
+    """KiB of memory that a process holds."""
+    lines = (process / "status").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
 
 
 @asynccontextmanager

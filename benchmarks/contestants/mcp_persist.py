@@ -27,8 +27,16 @@ async def opened(database: Database) -> AsyncGenerator[Contestant, None]:
         async def fill(stream: str, messages: Sequence[JSONRPCMessage]) -> str:
             return await fill_by(store.store_event, stream, messages)
 
-        replay = partial(replay_by, store)
-        yield Contestant(NAME, fill, ways_to_store={NAME: store.store_event}, ways_to_replay={NAME: replay})
+        yield Contestant(
+            NAME,
+            fill,
+            ways_to_store={NAME: store.store_event},
+            ways_to_replay={NAME: partial(replay_by, store)},
+            ways_to_purge={
+                NAME: store.purge_expired,
+                f"{NAME}, batches of 1,000": partial(store.purge_expired, batch_size=1000),
+            },
+        )
 
 
 @asynccontextmanager

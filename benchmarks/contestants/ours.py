@@ -10,10 +10,11 @@ from mcp_types import JSONRPCMessage, jsonrpc_message_adapter
 
 from benchmarks.contestants.shape import Contestant, Receive
 from benchmarks.databases import Database
+from benchmarks.figures import OURS
 from mcp_persist_sa import Event, NewEvent, Store, StreamWriter, open_store
 from mcp_persist_sa.integrations.sdk import wire_text
 
-NAME = "ours"
+NAME = OURS
 APPEND, CLAIM = "ours, append", "ours, claim"
 TEXT, PARSED = "ours, text", "ours, parsed"
 
@@ -30,6 +31,7 @@ async def opened(database: Database) -> AsyncGenerator[Contestant, None]:
             ours.fill,
             ways_to_store={APPEND: ours.append, CLAIM: ours.append_claimed},
             ways_to_replay={TEXT: ours.replay_text, PARSED: ours.replay_parsed},
+            ways_to_purge={NAME: store.purge},
         )
 
 

@@ -28,15 +28,16 @@ class Contestant:
         fill: Makes a stream of messages, and gives the id of its first event.
         ways_to_store: By the names under which they are shown.
         ways_to_replay: Likewise.
+        ways_to_purge: Each removes what has expired.
         store_together: Stores messages, each with its stream, in one transaction: what no store can beat.
         slow: Whether rounds have to be shorter, lest they take all the time.
-        purge: Removes what has expired.
     """
 
     name: str
     fill: Callable[[str, Sequence[JSONRPCMessage]], Awaitable[str]]
     ways_to_store: dict[str, Store] = field(default_factory=dict[str, Store])
     ways_to_replay: dict[str, Replay] = field(default_factory=dict[str, Replay])
+    ways_to_purge: dict[str, Callable[[], Awaitable[Any]]] = field(default_factory=dict[str, Any])
     store_together: Callable[[list[tuple[str, JSONRPCMessage]]], Awaitable[None]] | None = None
     slow: bool = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from benchmarks.bench import Bench
-from benchmarks.workloads import adoption, calls, replay, store, think_time
+from benchmarks.workloads import adoption, calls, footprint, growth, purge, replay, store, tails, think_time
 
 Measure = Callable[[Bench], Awaitable[None]]
 
@@ -15,4 +15,8 @@ ALL: dict[str, Measure] = {
     "replay": replay.measure,
     "calls": calls.measure,
     "adoption": adoption.measure,
+    "tails": tails.measure,
+    "footprint": footprint.measure,
+    "purge": purge.measure,
+    "growth": growth.measure,
 }

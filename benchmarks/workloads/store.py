@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import cycle, islice
+from typing import NamedTuple
 
 from mcp_types import JSONRPCMessage
 
-from benchmarks.bench import Bench, Run
+from benchmarks.bench import Bench
 from benchmarks.contestants import Contestant
 from benchmarks.contestants.shape import Store
 from benchmarks.databases import FULL, NORMAL
@@ -36,19 +38,25 @@ async def _series(bench: Bench, synchronous: str, size: int, *, one_stream: bool
     series = bench.new_series(
         f"store {size} bytes, {streams}", unit="events/s", better="higher", synchronous=synchronous
     )
+    processor = bench.new_series(
+        f"processor time of a store, {size} bytes, {streams}", unit="us", better="lower", synchronous=synchronous
+    )
     async with bench.contestants(synchronous) as contestants:
         for callers, events in EVENTS.items():
             if (one_stream and callers == 1) or (bench.quick and callers in (10, 200)):
                 continue
             count = bench.choose(events, max(callers, events // 4))
             runs = _runs(contestants, messages(size), callers, count, one_stream=one_stream)
-            await bench.compare(series, f"{callers} callers" if callers > 1 else "1 caller", runs)
+            point = f"{callers} callers" if callers > 1 else "1 caller"
+            rounds = await bench.take_turns(runs)
+            series.record(point, {name: [each.throughput for each in results] for name, results in rounds.items()})
+            processor.record(point, {name: [each.processor for each in results] for name, results in rounds.items()})
 
 
 def _runs(
     contestants: list[Contestant], texts: list[JSONRPCMessage], callers: int, events: int, *, one_stream: bool
-) -> dict[str, Run]:
-    runs: dict[str, Run] = {}
+) -> dict[str, Callable[[], Awaitable[Round]]]:
+    runs: dict[str, Callable[[], Awaitable[Round]]] = {}
     streams = [f"of-{callers}"] * callers if one_stream else [f"of-{callers}-{n}" for n in range(callers)]
     for contestant in contestants:
         if contestant.slow and callers > _MOST_CALLERS_OF_SLOW:
@@ -61,23 +69,45 @@ def _runs(
     return runs
 
 
-async def _one_round(store: Store, texts: list[JSONRPCMessage], streams: list[str], events: int) -> float:
+class Round(NamedTuple):
+    """Events a second, and microseconds of processor time that this process took for each."""
+
+    throughput: float
+    processor: float
+
+
+async def _one_round(store: Store, texts: list[JSONRPCMessage], streams: list[str], events: int) -> Round:
     each = events // len(streams)
 
     async def call(stream: str) -> None:
         for text in islice(cycle(texts), each):
             await store(stream, text)
 
-    begin = time.perf_counter()
-    await asyncio.gather(*(call(stream) for stream in streams))
-    return each * len(streams) / (time.perf_counter() - begin)
+    with Clock() as clock:
+        await asyncio.gather(*(call(stream) for stream in streams))
+    return clock.round(each * len(streams))
 
 
-async def _together(contestant: Contestant, texts: list[JSONRPCMessage], streams: list[str], events: int) -> float:
+async def _together(contestant: Contestant, texts: list[JSONRPCMessage], streams: list[str], events: int) -> Round:
     """The limit: the events of all callers in one transaction, without the callers."""
     assert contestant.store_together is not None
     each = events // len(streams)
-    begin = time.perf_counter()
-    for text in islice(cycle(texts), each):
-        await contestant.store_together([(stream, text) for stream in streams])
-    return each * len(streams) / (time.perf_counter() - begin)
+    with Clock() as clock:
+        for text in islice(cycle(texts), each):
+            await contestant.store_together([(stream, text) for stream in streams])
+    return clock.round(each * len(streams))
+
+
+class Clock:
+    """Measures a block by both clocks."""
+
+    def __enter__(self) -> Clock:
+        self._begin = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._taken = time.perf_counter() - self._begin[0], time.process_time() - self._begin[1]
+
+    def round(self, events: int) -> Round:
+        """For so many events."""
+        return Round(events / self._taken[0], self._taken[1] / events * 1e6)
