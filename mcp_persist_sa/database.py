@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -23,6 +22,7 @@ from sqlalchemy.pool import StaticPool
 from mcp_persist_sa.errors import PersistError, StoreClosed
 from mcp_persist_sa.faults import Backoff, Fault, connect_error, fault_of, persist_error
 from mcp_persist_sa.options import MAX_BUSY_SECONDS
+from mcp_persist_sa.threads import Threads
 from mcp_persist_sa.transactions import Work, take_turn, transact
 
 T = TypeVar("T")
@@ -34,13 +34,14 @@ class Database(Protocol):
     dialect: str
     timeout: float
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
         """Run work once; what the driver raises comes out as it is, or as `NotConnected`.
 
         Args:
             work: Called with a connection; its changes are committed when it returns.
             atomic: Whether it is of more than one statement that must happen together.
             writes: Whether it changes anything.
+            keep: Whether it comes again and again, one at a time, so that it may keep a connection for itself.
         """
         ...
 
@@ -62,14 +63,14 @@ class Failure(Exception):
         self.error = error
 
 
-async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool) -> T:
+async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool, keep: bool = False) -> T:
     """Run work one time.
 
     Raises:
         Failure: The database did not do it.
     """
     try:
-        return await database.attempt(work, atomic=atomic, writes=writes)
+        return await database.attempt(work, atomic=atomic, writes=writes, keep=keep)
     except NotConnected as error:
         cause = error.__cause__ or error
         fault = Fault.UNDONE if fault_of(cause) is Fault.LOST else fault_of(cause)
@@ -137,16 +138,15 @@ class ThreadDatabase:
         self._connections: list[sa.Connection] = []
         self._begin = partial(take_turn, patience=min(timeout, MAX_BUSY_SECONDS))
         self._held = threading.local()
-        self._writer: Executor = ThreadPoolExecutor(1, "mcp-persist-sa-writer")
+        self._writer = Threads(1, "mcp-persist-sa-writer")
         in_memory = isinstance(engine.pool, StaticPool)
-        self._reader = self._writer if in_memory else ThreadPoolExecutor(readers, "mcp-persist-sa-reader")
+        self._reader = self._writer if in_memory else Threads(readers, "mcp-persist-sa-reader")
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
         refuse_if(self._closed)
-        loop = asyncio.get_running_loop()
         if writes:
-            return await loop.run_in_executor(self._writer, self._write, work)
-        return await loop.run_in_executor(self._reader, self._read, work)
+            return await self._writer.run(partial(self._write, work))
+        return await self._reader.run(partial(self._read, work))
 
     def _write(self, work: Work[T]) -> T:
         return self._with_connection(lambda connection: transact(connection, work, self._begin))
@@ -175,8 +175,8 @@ class ThreadDatabase:
         self._closed = True
 
         def stop() -> None:
-            self._writer.shutdown()
-            self._reader.shutdown()
+            self._writer.close()
+            self._reader.close()
             for connection in self._connections:
                 connection.close()
             self._engine.dispose()
@@ -201,10 +201,12 @@ class AsyncDatabase:
         self._alone = asyncio.Lock() if self.dialect == "sqlite" else None
         self._patience = timeout if bounded and self._alone is None else None
         self._read_alone = isinstance(engine.pool, StaticPool)
+        self._kept: AsyncConnection | None = None
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
         refuse_if(self._closed)
-        return await self._to_the_end(self._turn(work, atomic=atomic, writes=writes))
+        keep = keep and self._owned and not atomic
+        return await self._to_the_end(self._turn(work, atomic=atomic, writes=writes, keep=keep))
 
     async def _to_the_end(self, run: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(run)
@@ -217,14 +219,14 @@ class AsyncDatabase:
         if not task.cancelled():
             task.exception()
 
-    async def _turn(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+    async def _turn(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
         if self._alone is None or not (writes or self._read_alone):
-            return await self._run(work, atomic=atomic, writes=writes)
+            return await self._run(work, atomic=atomic, writes=writes, keep=keep)
         async with self._alone:
-            return await self._run(work, atomic=atomic, writes=writes)
+            return await self._run(work, atomic=atomic, writes=writes, keep=keep)
 
-    async def _run(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
-        connection = await self._connect(atomic=atomic)
+    async def _run(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
+        connection = (self._take_kept() if keep else None) or await self._connect(atomic=atomic)
         try:
             commit = writes and (atomic or self.dialect == "sqlite")
             run: Work[T] = (lambda c: transact(c, work)) if commit else work
@@ -233,8 +235,15 @@ class AsyncDatabase:
         except BaseException as error:
             await _give_up(connection, error)
             raise
-        await connection.close()
+        if keep and self._kept is None:
+            self._kept = connection
+        else:
+            await connection.close()
         return result
+
+    def _take_kept(self) -> AsyncConnection | None:
+        kept, self._kept = self._kept, None
+        return kept
 
     async def _connect(self, *, atomic: bool) -> AsyncConnection:
         """A connection; the isolation of a caller's engine, which may be none at all, is not what the store needs."""
@@ -251,6 +260,8 @@ class AsyncDatabase:
         self._closed = True
         if self._running:
             await asyncio.wait(self._running)
+        if kept := self._take_kept():
+            await kept.close()
         if self._owned:
             await self._engine.dispose()
 

@@ -34,8 +34,7 @@ class Claim(NamedTuple):
     will: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """Events of one stream that are to be stored together, in order.
 
     Attributes:

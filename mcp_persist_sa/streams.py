@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from time import monotonic
 
@@ -11,7 +10,7 @@ from mcp_persist_sa.errors import PersistError
 from mcp_persist_sa.identity import EventId, new_stream_key
 from mcp_persist_sa.models import Event, Gap, NewEvent, Page
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Claim, EventBackend, Notifier
+from mcp_persist_sa.protocols import Claim, EventBackend, Notifier, Place
 from mcp_persist_sa.writer import Pending, Writer
 
 _EAGER = 0.05
@@ -34,8 +33,7 @@ class Receipt:
     @property
     def stored(self) -> bool:
         """Whether the event is durable."""
-        place = self._pending.place
-        return place.done() and not place.cancelled() and place.exception() is None
+        return isinstance(self._pending.outcome, Place)
 
     async def durable(self) -> str:
         """Wait until the event is durable, and give its id. To stop waiting does not stop the writing.
@@ -44,7 +42,8 @@ class Receipt:
             StreamClaimed: The stream was open in other hands; none of this writer's events is stored.
             PersistError: The event could not be stored, and never will be.
         """
-        await asyncio.shield(self._pending.place)
+        await self._pending.settled()
+        self._pending.place()
         return self.event_id
 
 

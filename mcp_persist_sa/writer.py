@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from math import inf
 
 from anyio import fail_after
@@ -27,34 +26,60 @@ _COMPANY = 0.003
 """Seconds for which an event that can wait is left to wait for others that share its commit."""
 
 
-def _future() -> asyncio.Future[Place]:
-    return asyncio.get_running_loop().create_future()
-
-
-@dataclass(eq=False, slots=True)
 class Pending:
     """Events that wait to be written.
 
     Attributes:
         group: The events.
-        place: Done when they are durable. Whoever cancels it gives up; events that have their numbers already are
-            written all the same, for the sake of those behind them.
+        size: Bytes of their messages.
+        outcome: Where they are, once they are durable, or why they never will be.
         lost: Whether a reply about them was lost, so that they may be stored although nobody was told.
+        given_up: Whether nobody wants them any more. Those that have their numbers already are written all the same,
+            for the sake of those behind them.
     """
 
-    group: Append
-    place: asyncio.Future[Place] = field(default_factory=_future)
-    lost: bool = False
+    __slots__ = ("_waiting", "given_up", "group", "lost", "outcome", "size")
+
+    def __init__(self, group: Append) -> None:
+        self.group = group
+        self.size = sum(group.sizes)
+        self.outcome: Place | Exception | None = None
+        self.lost = False
+        self.given_up = False
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def wanted(self) -> bool:
         """Whether they still have to be written."""
-        return self.group.claim is not None or not self.place.done()
+        return self.outcome is None and (self.group.claim is not None or not self.given_up)
 
-    @property
-    def size(self) -> int:
-        """Bytes of messages."""
-        return sum(self.group.sizes)
+    def settle(self, outcome: Place | Exception) -> None:
+        """Say what became of them."""
+        if self.outcome is None:
+            self.outcome = outcome
+            for waiting in self._waiting:
+                _wake(waiting)
+
+    def settled(self) -> asyncio.Future[None]:
+        """A future that is done once there is an outcome; to cancel it changes nothing."""
+        waiting = asyncio.get_running_loop().create_future()
+        if self.outcome is None:
+            self._waiting.append(waiting)
+        else:
+            waiting.set_result(None)
+        return waiting
+
+    def place(self) -> Place:
+        """Where they are, or else the error."""
+        assert self.outcome is not None
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 class Writer:
@@ -133,17 +158,23 @@ class Writer:
         while not (self._closed or self._fits(len(group.events), sum(group.sizes))):
             await self._change(deadline)
         pending = self.submit(group)
+        settled = pending.settled()
+        alarm = asyncio.get_running_loop().call_at(deadline, _wake, settled)
         try:
-            await asyncio.wait({pending.place}, timeout=deadline - asyncio.get_running_loop().time())
+            await settled
         finally:
-            pending.place.cancel()
-        if pending.place.cancelled():
-            kind = AccessDenied if isinstance(self._trouble, AccessDenied) else StoreUnavailable
-            reason = self._trouble or "Is the database down or too slow?"
-            raise (OutcomeUnknown if pending.lost else kind)(
-                f"The events were not stored within {timeout:g} s. {reason}"
-            ) from self._trouble
-        return pending.place.result()
+            alarm.cancel()
+            pending.given_up = pending.outcome is None
+        if pending.outcome is None:
+            raise self._too_late(pending, timeout)
+        return pending.place()
+
+    def _too_late(self, pending: Pending, timeout: float) -> StoreUnavailable:
+        kind = AccessDenied if isinstance(self._trouble, AccessDenied) else StoreUnavailable
+        reason = self._trouble or "Is the database down or too slow?"
+        error = (OutcomeUnknown if pending.lost else kind)(f"The events were not stored within {timeout:g} s. {reason}")
+        error.__cause__ = self._trouble
+        return error
 
     async def _change(self, deadline: float) -> None:
         self._room.clear()
@@ -184,7 +215,7 @@ class Writer:
 
     def _leave(self, batch: Sequence[Pending]) -> None:
         for pending in batch:
-            _settle(pending, OutcomeUnknown("The store was closed while the event was written."))
+            pending.settle(OutcomeUnknown("The store was closed while the event was written."))
             self._events -= len(pending.group.events)
             self._bytes -= pending.size
         self._room.set()
@@ -224,10 +255,10 @@ class Writer:
         self._trouble = None
         self._unopened -= {pending.group.claim.stream_key for pending in batch if pending.group.claim is not None}
         for pending, place in zip(batch, places, strict=True):
-            _settle(pending, place)
-        self._wake({p.group.session_key for p, place in zip(batch, places, strict=True) if isinstance(place, Place)})
+            pending.settle(place)
+        self._tell({p.group.session_key for p, place in zip(batch, places, strict=True) if isinstance(place, Place)})
 
-    def _wake(self, session_keys: set[str]) -> None:
+    def _tell(self, session_keys: set[str]) -> None:
         """Tell of what is stored, which it stays whether that succeeds or not."""
         try:
             self._stored(session_keys)
@@ -238,11 +269,11 @@ class Writer:
         """The next event opens the stream in the place of one that was to open it and could not be stored."""
         if group.claim is None or group.claim.stream_key not in self._unopened:
             return group
-        return replace(group, claim=group.claim._replace(opening=True))
+        return group._replace(claim=group.claim._replace(opening=True))
 
     async def _one_by_one(self, batch: Sequence[Pending], error: Exception) -> None:
         if len(batch) == 1:
-            _settle(batch[0], error)
+            batch[0].settle(error)
             claim = self._opening(batch[0].group).claim
             if claim is not None and claim.opening:
                 self._unopened.add(claim.stream_key)
@@ -261,15 +292,5 @@ class Writer:
             running.cancel()
             await asyncio.wait({running})
         for pending in self._queue:
-            _settle(pending, StoreClosed("The store was closed before the event could be written."))
+            pending.settle(StoreClosed("The store was closed before the event could be written."))
         self._queue.clear()
-
-
-def _settle(pending: Pending, outcome: Place | Exception) -> None:
-    if pending.place.done():
-        return
-    if isinstance(outcome, Place):
-        pending.place.set_result(outcome)
-    else:
-        pending.place.set_exception(outcome)
-        pending.place.exception()

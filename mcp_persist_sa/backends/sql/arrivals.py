@@ -105,4 +105,4 @@ _ONE_EVENT = Hot(
 def store_rows(connection: sa.Connection, rows: Sequence[Sequence[Any]], at: datetime) -> None:
     """Insert events by themselves; one that is there already is left as it is."""
     if rows:
-        _ONE_EVENT.execute_many(connection, [dict(zip(_ROW, row, strict=True), now=at) for row in rows])
+        _ONE_EVENT.for_each(connection, _ROW, rows, {"now": at})

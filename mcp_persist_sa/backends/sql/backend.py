@@ -78,6 +78,7 @@ class SQLBackend:
                 lambda connection: self._appends.store(connection, batch, gate, at),
                 atomic=not is_one_statement(batch),
                 writes=True,
+                keep=True,
             )
         except Failure as failure:
             raise failure.error from failure.__cause__

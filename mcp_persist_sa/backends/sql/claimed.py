@@ -61,10 +61,10 @@ class ClaimedAppends:
         arrivals = [row for group in groups for row in arrivals_at(group, *_claim(group)[:2])]
         if self._dialect == "postgresql":
             values |= ARRIVALS.values(self._dialect, arrivals)
-            known = set(self._at_once.execute(connection, values).scalars())
+            known = _keys(self._at_once.rows(connection, values))
             if len(known) < len(rows):
                 # An earlier sending, on whose end the statement had to wait, is seen by the next one only.
-                known |= set(self._at_once.execute(connection, values).scalars())
+                known |= _keys(self._at_once.rows(connection, values))
         else:
             known = self._in_steps(connection, rows, values, arrivals)
         return {id(group): _place(group, known) for group in groups}
@@ -73,11 +73,11 @@ class ClaimedAppends:
         self, connection: sa.Connection, rows: list[list[Any]], values: dict[str, Any], arrivals: list[list[Any]]
     ) -> set[str]:
         if any(row[_OPENING] for row in rows):
-            self._open.execute(connection, values)
-        known = set(self._known.execute(connection, values).scalars())
+            self._open.rows(connection, values)
+        known = _keys(self._known.rows(connection, values))
         store_rows(connection, [row for row in arrivals if row[1] in known], values["now"])
         if any(row[_FINISHED] and not row[_OPENING] for row in rows):
-            self._end.execute(connection, values)
+            self._end.rows(connection, values)
         return known
 
     @cached_property
@@ -145,6 +145,10 @@ class ClaimedAppends:
         source = arrival.join(known, known.c.stream_key == arrival.c.stream)
         insert = stored(arrival, source, stream_key=arrival.c.stream, sequence=arrival.c.position)
         return Hot(sa.select(known.c.stream_key).add_cte(insert, self._ending().cte("ended")))
+
+
+def _keys(rows: list[Any]) -> set[str]:
+    return {row[0] for row in rows}
 
 
 def _claim(group: Append) -> Claim:

@@ -59,14 +59,14 @@ class SharedAppends:
         grown: Sequence[Any]
         if self._dialect == "postgresql":
             arrivals = ARRIVALS.values(self._dialect, _numbered_arrivals(groups))
-            found: Sequence[Any] = self._at_once.execute(connection, values | arrivals).all()
+            found: Sequence[Any] = self._at_once.rows(connection, values | arrivals)
             if not found:
                 return {id(group): _stored_before(connection, group) for group in groups}
             grown = [row[1:] for row in found if row[1] is not None]
         else:
-            grown = self._grow_alone.execute(connection, values).all()
+            grown = self._grow_alone.rows(connection, values)
         if any(finished for *_, finished in growth):
-            self._finish.execute(connection, values)
+            self._finish.rows(connection, values)
         places = _places(groups, growth, grown)
         if self._dialect != "postgresql":
             store_rows(connection, _placed_arrivals(groups, places), common["now"])
