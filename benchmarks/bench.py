@@ -12,6 +12,7 @@ from benchmarks import contestants
 from benchmarks.contestants import Contestant
 from benchmarks.databases import FULL, Database, Databases
 from benchmarks.figures import PEER, Better, Series
+from mcp_persist_sa import upgrade
 
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ class Bench:
     """One workload on one kind of database.
 
     Attributes:
-        backend: `sqlite` or `postgres`.
+        backend: `sqlite`, `postgres` or `redis`.
         quick: Whether it is only to be seen that it works.
         series: What has been measured.
     """
@@ -43,15 +44,19 @@ class Bench:
         self, title: str, *, unit: str, better: Better, synchronous: str | None = None, reference: str = PEER
     ) -> Series:
         """Begin a series."""
-        where = {"sqlite": f"SQLite {synchronous or ''}".strip(), "postgres": "Postgres"}[self.backend]
+        where = {"sqlite": f"SQLite {synchronous or ''}".strip(), "postgres": "Postgres", "redis": "Redis"}[
+            self.backend
+        ]
         series = Series(self._workload, title, where, unit, better, reference)
         self.series.append(series)
         return series
 
     @asynccontextmanager
-    async def database(self, synchronous: str = FULL) -> AsyncGenerator[Database, None]:
-        """One more empty database."""
-        async with self.databases.new(synchronous) as database:
+    async def database(self, *, migrated: bool = False) -> AsyncGenerator[Database, None]:
+        """One more empty database, with the tables of this package if need be."""
+        async with self.databases.new() as database:
+            if migrated and self.backend != "redis":
+                await upgrade(database.dsn)
             yield database
 
     @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import statistics
 import tempfile
@@ -12,10 +13,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from tests.servers import PostgresServer
 
 FULL, NORMAL = "FULL", "NORMAL"
+
+REDIS_SETTINGS = {"appendonly": "yes", "appendfsync": "everysec", "databases": "64"}
+"""As most run it. So what Redis has acknowledged can be lost in a power cut, for every contestant."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Database:
     """An empty database, and how durable what is written to it has to be.
 
     Attributes:
-        backend: `sqlite` or `postgres`.
+        backend: `sqlite`, `postgres` or `redis`.
         dsn: As the store of this package takes it, and drivers do.
         synchronous: Of SQLite; elsewhere the server's setting counts.
     """
@@ -45,32 +50,55 @@ class Databases:
         self.backend = backend
         self._folder = folder
         self._numbers = count(1)
-        self.server: PostgresServer | None = None
+        self._free = [*range(64)]
+        self.postgres: PostgresServer | None = None
+        self._redis: Any = None
 
     async def start(self) -> None:
         """Start the server, where there is one."""
         if self.backend == "postgres":
-            self.server = PostgresServer(private=True)
-            await asyncio.to_thread(self.server.start)
+            self.postgres = PostgresServer(private=True)
+            await asyncio.to_thread(self.postgres.start)
+        if self.backend == "redis":
+            servers: Any = importlib.import_module("tests.servers.redis")
+            self._redis = servers.RedisServer(servers.find_valkey(), REDIS_SETTINGS)
+            await asyncio.to_thread(self._redis.start)
 
     async def stop(self) -> None:
         """Stop it, and remove all that it has written."""
-        if self.server is not None:
-            await asyncio.to_thread(self.server.close)
+        for server in (self.postgres, self._redis):
+            if server is not None:
+                await asyncio.to_thread(server.close)
 
     @asynccontextmanager
     async def new(self, synchronous: str = FULL) -> AsyncGenerator[Database, None]:
         """One more database, which is removed at the end."""
         name = f"bench_{next(self._numbers)}"
-        if self.server is None:
+        if self.postgres is not None:
+            dsn = await asyncio.to_thread(self.postgres.create_database, name)
+            try:
+                yield Database("postgres", dsn)
+            finally:
+                await asyncio.to_thread(self.postgres.drop_database, name)
+        elif self._redis is not None:
+            async with self._numbered() as dsn:
+                yield Database("redis", dsn)
+        else:
             with tempfile.TemporaryDirectory(dir=self._folder) as folder:
                 yield Database("sqlite", f"sqlite:///{folder}/{name}.db", synchronous)
-            return
-        dsn = await asyncio.to_thread(self.server.create_database, name)
+
+    @asynccontextmanager
+    async def _numbered(self) -> AsyncGenerator[str, None]:
+        """One of Redis' databases, which have numbers."""
+        number = self._free.pop()
+        dsn = f"redis://{self._redis.host}:{self._redis.port}/{number}"
         try:
-            yield Database("postgres", dsn)
+            yield dsn
         finally:
-            await asyncio.to_thread(self.server.drop_database, name)
+            client: Any = importlib.import_module("redis.asyncio").from_url(dsn)
+            await client.flushdb()
+            await client.aclose()
+            self._free.append(number)
 
 
 @asynccontextmanager

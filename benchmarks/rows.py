@@ -25,6 +25,9 @@ class Rows(NamedTuple):
     """Seconds since they were stored."""
 
 
+BACKENDS = ("sqlite", "postgres")
+"""Redis has no tables, and removes by itself what has expired."""
+
 _SIZE = 344
 _BEGINNING, _END = '{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"info","data":"', '"}}}}'
 _TEXT = _BEGINNING + "x" * (_SIZE - len((_BEGINNING + _END).format())) + _END

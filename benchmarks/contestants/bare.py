@@ -35,6 +35,11 @@ async def opened(database: Database) -> AsyncGenerator[Contestant, None]:
         yield _contestant(driver)
         await connection.close()
         return
+    if database.backend == "redis":
+        redis: Any = importlib.import_module("redis.asyncio")
+        async with redis.from_url(database.dsn, decode_responses=True) as client:
+            yield _contestant(_Redis(client))
+        return
     connection = sqlite3.connect(database.path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {database.synchronous}")
@@ -44,7 +49,7 @@ async def opened(database: Database) -> AsyncGenerator[Contestant, None]:
     connection.close()
 
 
-def _contestant(driver: _SQLite | _Postgres) -> Contestant:
+def _contestant(driver: _SQLite | _Postgres | _Redis) -> Contestant:
     async def fill(stream: str, messages: Sequence[JSONRPCMessage]) -> str:
         await driver.store_together([(stream, message) for message in messages])
         return "0"
@@ -95,6 +100,27 @@ class _Postgres:
                 "SELECT number, payload FROM events WHERE stream = $1 AND number > $2 ORDER BY number LIMIT $3",
                 *(stream, place, _PAGE),
             )
+            for row in rows:
+                receive(row)
+            if len(rows) < _PAGE:
+                return
+            place = rows[-1][0]
+
+
+class _Redis:
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def store_together(self, events: list[tuple[str, JSONRPCMessage]]) -> None:
+        pipeline = self._client.pipeline(transaction=False)
+        for stream, message in events:
+            pipeline.xadd(stream, {"m": wire_text(message)})
+        await pipeline.execute()
+
+    async def replay(self, stream: str, after: str, receive: Receive) -> None:
+        place = after
+        while True:
+            rows = await self._client.xrange(stream, f"({place}", count=_PAGE)
             for row in rows:
                 receive(row)
             if len(rows) < _PAGE:

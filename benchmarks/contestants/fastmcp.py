@@ -1,4 +1,4 @@
-"""The event store of fastmcp, on the key-value stores that come closest: diskcache's SQLite file, and Postgres."""
+"""The event store of fastmcp, on the key-value stores that come closest: diskcache's SQLite file, Postgres, Redis."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ async def _open_storage(database: Database) -> AsyncGenerator[Any, None]:
     if database.backend == "postgres":
         postgres: Any = importlib.import_module("key_value.aio.stores.postgresql")
         async with postgres.PostgreSQLStore(url=database.dsn) as storage:
+            yield storage
+        return
+    if database.backend == "redis":
+        redis: Any = importlib.import_module("key_value.aio.stores.redis")
+        async with redis.RedisStore(url=database.dsn) as storage:
             yield storage
         return
     disk: Any = importlib.import_module("key_value.aio.stores.disk")

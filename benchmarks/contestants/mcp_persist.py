@@ -18,6 +18,8 @@ NAME = PEER
 TTL = 24 * 60 * 60
 """As long as this package keeps events."""
 
+_CONNECTIONS = 2000
+
 
 @asynccontextmanager
 async def opened(database: Database) -> AsyncGenerator[Contestant, None]:
@@ -40,21 +42,34 @@ async def opened(database: Database) -> AsyncGenerator[Contestant, None]:
 
 
 @asynccontextmanager
-async def open_peer(database: Database) -> AsyncGenerator[Any, None]:
+async def open_peer(database: Database, **options: Any) -> AsyncGenerator[Any, None]:
     """Its event store, as durable as the database says."""
     # It is not installed where types are checked.
     package: Any = importlib.import_module("mcp_persist")
     if database.backend == "postgres":
-        async with package.PostgresEventStore.create(database.dsn, ttl=TTL) as store:
+        asyncpg: Any = importlib.import_module("asyncpg")
+        async with asyncpg.create_pool(database.dsn) as pool:
+            store = package.PostgresEventStore(pool, ttl=TTL, **options)
+            await store.initialize()
             yield store
+        return
+    if database.backend == "redis":
+        # With the client's own limit of connections the peer fails where many callers store at once.
+        async with _redis_client(database.dsn, max_connections=_CONNECTIONS) as client:
+            yield package.RedisEventStore(client, ttl=TTL, **options)
         return
     aiosqlite: Any = importlib.import_module("aiosqlite")
     async with aiosqlite.connect(database.path) as connection:
         await connection.execute(f"PRAGMA synchronous = {database.synchronous}")
-        store = package.SQLiteEventStore(connection, ttl=TTL)
+        store = package.SQLiteEventStore(connection, ttl=TTL, **options)
         await store.initialize()
         yield store
         await store.aclose()
+
+
+def _redis_client(dsn: str, **options: Any) -> Any:
+    redis: Any = importlib.import_module("redis.asyncio")
+    return redis.from_url(dsn, **options)
 
 
 async def replay_by(store: Any, stream: str, after: str, receive: Receive) -> None:

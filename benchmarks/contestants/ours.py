@@ -38,7 +38,7 @@ async def opened(database: Database) -> AsyncGenerator[Contestant, None]:
 def open_ours(database: Database) -> Store:
     """The store, as durable as the database says."""
     options = {"synchronous": database.synchronous} if database.backend == "sqlite" else {}
-    return open_store(database.dsn, migrate=True, **options)
+    return open_store(database.dsn, migrate=database.backend != "redis" or None, **options)
 
 
 class Ours:

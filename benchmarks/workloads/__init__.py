@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from benchmarks.bench import Bench
-from benchmarks.workloads import adoption, calls, footprint, growth, purge, replay, store, tails, think_time
+from benchmarks.workloads import adoption, calls, delivery, footprint, growth, purge, replay, store, tails, think_time
 
 Measure = Callable[[Bench], Awaitable[None]]
 
@@ -15,6 +15,7 @@ ALL: dict[str, Measure] = {
     "replay": replay.measure,
     "calls": calls.measure,
     "adoption": adoption.measure,
+    "delivery": delivery.measure,
     "tails": tails.measure,
     "footprint": footprint.measure,
     "purge": purge.measure,

@@ -11,7 +11,6 @@ from benchmarks.bench import Bench
 from benchmarks.client import Address, Client
 from benchmarks.contestants import mcp_persist, ours
 from benchmarks.server import running
-from mcp_persist_sa import upgrade
 
 _AT_A_TIME = 10
 
@@ -29,9 +28,7 @@ async def measure(bench: Bench) -> None:
     async with AsyncExitStack() as stack:
         nodes: dict[str, Nodes] = {}
         for name in (mcp_persist.NAME, ours.NAME):
-            database = await stack.enter_async_context(bench.database())
-            if name == ours.NAME:
-                await upgrade(database.dsn)
+            database = await stack.enter_async_context(bench.database(migrated=name == ours.NAME))
             pair = [await stack.enter_async_context(running(name, database)) for _ in range(2)]
             nodes[name] = Nodes(*(each.address for each in pair))
         runs = {name: partial(_one_round, each) for name, each in nodes.items()}

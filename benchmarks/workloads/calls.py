@@ -17,7 +17,6 @@ from benchmarks.bench import Bench
 from benchmarks.client import HANDSHAKE, STATELESS, Client, Params
 from benchmarks.contestants import mcp_persist, ours
 from benchmarks.server import BARE, Running, running
-from mcp_persist_sa import upgrade
 
 PROGRESS_EVENTS = 20
 
@@ -91,9 +90,7 @@ async def servers(
     async with AsyncExitStack() as stack:
         started: dict[str, Running] = {}
         for name in names:
-            database = await stack.enter_async_context(bench.database())
-            if name == ours.NAME:
-                await upgrade(database.dsn)
+            database = await stack.enter_async_context(bench.database(migrated=name == ours.NAME))
             started[name] = await stack.enter_async_context(running(name, database, json_response=json_response))
         yield started
 

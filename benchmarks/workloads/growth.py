@@ -28,6 +28,8 @@ _COLD_ROUNDS = 3
 
 async def measure(bench: Bench) -> None:
     """Measure at each size, in one table that grows."""
+    if bench.backend not in rows.BACKENDS:
+        return
     sizes = bench.choose([10_000, 300_000, 3_000_000], [10_000, 100_000])
     warm = bench.new_series(f"replay of {EVENTS:,} events among others, warm", unit="ms", better="lower")
     cold = bench.new_series(f"replay of {EVENTS:,} events among others, cold", unit="ms", better="lower")
@@ -113,7 +115,7 @@ async def _cold(bench: Bench, filled: dict[str, _Filled], size: int) -> dict[str
 
 async def _forget(bench: Bench, database: Database) -> None:
     """Empty the page caches of the database, where there is a server, and of the system."""
-    server = bench.databases.server
+    server = bench.databases.postgres
     if server is None:
         await asyncio.to_thread(_evict, database.path.parent)
         return
