@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -34,11 +34,14 @@ async def opened(database: Database) -> AsyncGenerator[Contestant, None]:
             fill,
             ways_to_store={NAME: store.store_event},
             ways_to_replay={NAME: partial(replay_by, store)},
-            ways_to_purge={
-                NAME: store.purge_expired,
-                f"{NAME}, batches of 1,000": partial(store.purge_expired, batch_size=1000),
-            },
+            # Redis removes by itself what has expired.
+            ways_to_purge={} if database.backend == "redis" else _ways_to_purge(store),
         )
+
+
+def _ways_to_purge(store: Any) -> dict[str, Callable[[], Awaitable[Any]]]:
+    in_batches = partial(store.purge_expired, batch_size=1000)
+    return {NAME: store.purge_expired, f"{NAME}, batches of 1,000": in_batches}
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from benchmarks.messages import LARGE, SMALL, messages
 T = TypeVar("T")
 
 _MOST_OF_SLOW = 1000
+_MOST_TRACED = 10_000
 
 Figure = Callable[[Replay, str, str], Awaitable[T]]
 
@@ -39,6 +40,8 @@ async def _histories(bench: Bench, size: int, lengths: list[int]) -> None:
             times = await bench.take_turns(_runs(contestants, anchors, length, timed))
             all_of_it.record(point, {name: [each.all for each in rounds] for name, rounds in times.items()})
             first.record(point, {name: [each.first for each in rounds] for name, rounds in times.items()})
+            if length > _MOST_TRACED:
+                continue
             for name, run in _runs(contestants, anchors, length, traced).items():
                 memory.record(point, {name: [await run()]})
 

@@ -30,7 +30,7 @@ async def measure(bench: Bench) -> None:
                     return await tails.event_to_each()
 
                 await bench.compare(delay, point, {us: one_round}, seconds=2)
-                idle.record(point, {us: [await _idle_cost(bench.choose(5.0, 2.0))]})
+                idle.record(point, {us: [await _idle_cost(bench.choose(3.0, 2.0))]})
 
 
 class _Tails:
