@@ -30,7 +30,19 @@ from mcp_persist_sa.errors import (
     VersionConflict,
 )
 from mcp_persist_sa.migrate import upgrade
-from mcp_persist_sa.models import Event, Gap, NewEvent, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
+from mcp_persist_sa.models import (
+    Event,
+    Gap,
+    Health,
+    NewEvent,
+    NotifierHealth,
+    Page,
+    Purged,
+    Session,
+    SessionPage,
+    StateEntry,
+    StreamInfo,
+)
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.schema import not_ours
 from mcp_persist_sa.sessions import Sessions
@@ -47,12 +59,14 @@ __all__ = [
     "Event",
     "EventStore",
     "Gap",
+    "Health",
     "HistoryLost",
     "InvalidDSN",
     "InvalidInput",
     "InvalidOption",
     "MissingExtra",
     "NewEvent",
+    "NotifierHealth",
     "Options",
     "OutcomeUnknown",
     "Overloaded",

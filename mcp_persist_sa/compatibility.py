@@ -78,6 +78,15 @@ def _elsewhere(connection: sa.Connection) -> str:
     return "choose another schema (`mcp-persist-sa upgrade --schema`)."
 
 
+def revision_of(connection: sa.Connection) -> str:
+    """The revision of the tables.
+
+    Raises:
+        SchemaForeign: They are not ours.
+    """
+    return _revision(connection)[0]
+
+
 def _revision(connection: sa.Connection) -> tuple[str, str, str]:
     """The revision of the tables, the oldest whose code can use them, and its release."""
     try:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +28,12 @@ from mcp_persist_sa.transactions import Work, take_turn, transact
 T = TypeVar("T")
 
 
+class Run(Protocol):
+    """Runs work on one connection, one at a time; what the driver raises comes out as it is."""
+
+    async def __call__(self, work: Work[T]) -> T: ...
+
+
 class Database(Protocol):
     """Runs work on connections."""
 
@@ -43,6 +49,10 @@ class Database(Protocol):
             writes: Whether it changes anything.
             keep: Whether it comes again and again, one at a time, so that it may keep a connection for itself.
         """
+        ...
+
+    def apart(self) -> AbstractAsyncContextManager[Run]:
+        """A connection beside those of the calls, which commits each statement, and what runs work on it."""
         ...
 
     async def close(self) -> None:
@@ -171,6 +181,24 @@ class ThreadDatabase:
             self._connections.append(connection)
         return run(connection)
 
+    @asynccontextmanager
+    async def apart(self) -> AsyncGenerator[Run, None]:
+        refuse_if(self._closed)
+        thread = Threads(1, "mcp-persist-sa-apart")
+        try:
+            connection = await thread.run(self._connect_apart)
+            try:
+                yield partial(_in_thread, thread, connection)
+            finally:
+                await thread.run(connection.close)
+        finally:
+            thread.close()
+
+    def _connect_apart(self) -> sa.Connection:
+        connection = self._engine.connect()
+        connection.detach()
+        return connection
+
     async def close(self) -> None:
         self._closed = True
 
@@ -256,6 +284,18 @@ class AsyncDatabase:
             await connection.execution_options(isolation_level="READ COMMITTED" if atomic else "AUTOCOMMIT")
         return connection
 
+    @asynccontextmanager
+    async def apart(self) -> AsyncGenerator[Run, None]:
+        refuse_if(self._closed)
+        connection = await self._connect(atomic=False)
+        try:
+            # The pool makes another in its place, so that the calls have as many as before.
+            await connection.run_sync(sa.Connection.detach)
+            yield partial(_on, connection)
+        finally:
+            with suppress(Exception):
+                await connection.close()
+
     async def close(self) -> None:
         self._closed = True
         if self._running:
@@ -272,3 +312,11 @@ async def _give_up(connection: AsyncConnection, error: BaseException) -> None:
         if fault_of(error) is Fault.LOST or isinstance(error, asyncio.CancelledError):
             await connection.invalidate()
         await connection.close()
+
+
+async def _in_thread(thread: Threads, connection: sa.Connection, work: Work[T]) -> T:
+    return await thread.run(partial(work, connection))
+
+
+async def _on(connection: AsyncConnection, work: Work[T]) -> T:
+    return await connection.run_sync(work)

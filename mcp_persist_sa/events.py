@@ -76,33 +76,35 @@ class Events(ABC):
         return await self._now_open.backend.read_before(self._key(session_id), before, limit=limit, max_bytes=most)
 
     async def tail(
-        self, session_id: str, *, after: str | None = None, stream_id: str | None = None, from_now: bool = False
+        self, session_id: str, stream_id: str | None = None, *, after: str | None = None, from_now: bool = False
     ) -> AsyncGenerator[Event | Gap, None]:
         """Follow a stream: what is stored, then what comes, until its final event or the end of its session.
 
+        Any number may follow a stream, each at its own pace: between events neither a connection nor a cursor is held.
+
         Args:
             session_id: The session.
-            after: An event id of the session, after which to begin.
-            stream_id: Instead of it, the stream, which may be opened later.
-            from_now: With a stream: leave out what it holds already.
+            stream_id: The stream, which may be opened later; needed where there is no event id.
+            after: An event id of the session, after which to begin; None for the beginning of the stream.
+            from_now: With a stream alone: leave out what it holds already.
 
         Yields:
             Events in order, and a `Gap` where numbers are missing for good.
 
         Raises:
-            UnknownEvent: The session has no event with this id (any more).
+            UnknownEvent: The session, or the stream of that name, has no event with this id (any more).
             HistoryLost: Events after it, or after the last one yielded, are gone.
             SessionNotFound: The session has expired.
         """
         tail = self._tail(session_id)
-        name = escape_stream_id(stream_id or "")
-        if (after is None) == (stream_id is None):
-            raise InvalidInput("Give either an event id (`after`) or a stream (`stream_id`).")
+        if after is None and stream_id is None:
+            raise InvalidInput("Give a stream (`stream_id`), or an event id (`after`), or both.")
         if after is not None and from_now:
             raise InvalidInput("`from_now` goes with a stream (`stream_id`), not with an event id.")
+        name = None if stream_id is None else escape_stream_id(stream_id)
         place, skip = (EventId.parse(after), "") if after is not None else (None, "")
         if from_now:
-            place, skip = await tail.end(name)
+            place, skip = await tail.end(name or "")
         async with aclosing(tail.items(name, place, skip=skip)) as items:
             async for item in items:
                 yield item

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 import zlib
@@ -11,12 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import AdaptedConnection
 
 from mcp_persist_sa.compatibility import refuse_foreign
 from mcp_persist_sa.errors import SchemaError, StoreUnavailable
 from mcp_persist_sa.schema import VERSION_TABLE
-from mcp_persist_sa.transactions import begin_immediate
+from mcp_persist_sa.transactions import begin_immediate, pause
 
 LOCK_SECONDS = 300.0
 """How long a migration waits for another one of the same database."""
@@ -33,20 +31,11 @@ def alembic_alone(connection: sa.Connection) -> Generator[None, None, None]:
     The lock is polled for, because whoever holds it may be in the same event loop.
     """
     while not _alembic.acquire(blocking=False):
-        _pause(connection)
+        pause(connection, _POLL_SECONDS)
     try:
         yield
     finally:
         _alembic.release()
-
-
-def _pause(connection: sa.Connection) -> None:
-    """Let others go on, who may be in the same event loop."""
-    driver = connection.connection.dbapi_connection
-    if isinstance(driver, AdaptedConnection):
-        driver.run_async(lambda _: asyncio.sleep(_POLL_SECONDS))
-    else:
-        time.sleep(_POLL_SECONDS)
 
 
 @contextmanager
@@ -96,7 +85,7 @@ def _poll(connection: sa.Connection, take: Callable[[int], Any], between: Callab
             raise StoreUnavailable(
                 f"Another migration of this database has not ended in {LOCK_SECONDS:g} s. Wait for it, or end it."
             )
-        _pause(connection)
+        pause(connection, _POLL_SECONDS)
 
 
 @contextmanager

@@ -104,6 +104,14 @@ def new_session_id() -> str:
     return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
 
 
+def inbox_of(node_id: str) -> str:
+    """The session whose one stream is what other nodes have sent to a node.
+
+    It is never recorded, so no client can have it: a session of a client is one that was recorded under a UUID.
+    """
+    return f"mcp-persist-sa/inbox/{node_id}"
+
+
 def check_session_id(session_id: str) -> str:
     """Refuse what the specification does not allow as a session id: it is 1 to 255 visible ASCII characters.
 

@@ -10,8 +10,11 @@ from typing import Any, Literal, NamedTuple
 __all__ = [
     "Event",
     "Gap",
+    "Health",
     "JSONValue",
     "NewEvent",
+    "NotifierHealth",
+    "NotifierMode",
     "Page",
     "Purged",
     "Session",
@@ -25,6 +28,8 @@ JSONValue = Any
 """A value that JSON can hold: None, bool, int, float, str, list, dict with str keys."""
 
 SessionStatus = Literal["open", "closed"]
+
+NotifierMode = Literal["local", "listening", "polling", "reconnecting"]
 
 
 class NewEvent(NamedTuple):
@@ -198,3 +203,41 @@ class Purged(NamedTuple):
     def plus(self, other: Purged) -> Purged:
         """Both together."""
         return Purged(*(mine + others for mine, others in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class NotifierHealth:
+    """How news of events reaches whoever waits for them.
+
+    Attributes:
+        mode: `local`: no other process can write. `listening`: other processes are heard at once.
+            `polling`: they are not, and who waits looks again and again. `reconnecting`: as that, until the connection
+            on which they are heard is there again.
+        since: When that began, in UTC.
+        waiters: How many wait.
+        reconnects: How many times the connection was lost and made anew.
+    """
+
+    mode: NotifierMode
+    since: datetime
+    waiters: int
+    reconnects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a store is.
+
+    Attributes:
+        reachable: Whether the database answered.
+        latency: Seconds that one small read took, or until it was given up.
+        revision: Of the tables; None where it is not known.
+        error: Why the database is not reachable.
+        notifier: How news of events reaches this process.
+    """
+
+    reachable: bool
+    latency: float
+    revision: str | None
+    error: str | None
+    notifier: NotifierHealth

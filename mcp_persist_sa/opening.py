@@ -18,7 +18,9 @@ from mcp_persist_sa.engine import in_schema, postgres_engine, sqlite_engine
 from mcp_persist_sa.errors import InvalidDSN, PersistError, SchemaBehind, SchemaMissing, StoreUnavailable
 from mcp_persist_sa.faults import connect_error
 from mcp_persist_sa.migrate import upgrade_on, upgrade_parsed
-from mcp_persist_sa.notifiers.local import LocalNotifier
+from mcp_persist_sa.notifiers.fanout import FanOut
+from mcp_persist_sa.notifiers.postgres import PostgresNotifier
+from mcp_persist_sa.notifiers.sqlite import SQLiteNotifier
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.protocols import Backend, Notifier
 
@@ -46,7 +48,8 @@ async def open_dsn(dsn: str, options: Options) -> Opened:
         database = await open_database(parsed, options)
     except PersistError as error:
         raise type(error)(f"{error} (Opening {parsed.safe})") from error.__cause__
-    return Opened(SQLBackend(database, options), LocalNotifier(), options, parsed.safe)
+    notifier = _notifier(database, options, alone=parsed.is_memory, listens=True)
+    return Opened(SQLBackend(database, options), notifier, options, parsed.safe)
 
 
 async def open_engine(engine: AsyncEngine, options: Options) -> Opened:
@@ -64,7 +67,31 @@ async def open_engine(engine: AsyncEngine, options: Options) -> Opened:
     if await _needs_upgrade(database, options, by_default=database.dialect == "sqlite"):
         await _upgrade_through(engine, options)
     where = engine.url.render_as_string(hide_password=True)
-    return Opened(SQLBackend(database, options), LocalNotifier(), options, where)
+    alone = database.dialect == "sqlite" and not await read(database, _file_of)
+    notifier = _notifier(database, options, alone=alone, listens=engine.driver in ("asyncpg", "aiosqlite"))
+    return Opened(SQLBackend(database, options), notifier, options, where)
+
+
+def _file_of(connection: sa.Connection) -> str:
+    """The path of a SQLite database; empty where it is in memory."""
+    return next(row.file for row in connection.exec_driver_sql("PRAGMA database_list") if row.name == "main")
+
+
+def _notifier(database: Database, options: Options, *, alone: bool, listens: bool) -> Notifier:
+    """What wakes whoever waits.
+
+    Args:
+        database: Where.
+        options: Of the store.
+        alone: Whether no other process can write.
+        listens: Whether the driver can be used to hear other processes.
+    """
+    if alone:
+        return FanOut(options.poll_interval, "local")
+    if not (options.background and listens):
+        return FanOut(options.poll_interval, "polling")
+    kind = SQLiteNotifier if database.dialect == "sqlite" else PostgresNotifier
+    return kind(database, options)
 
 
 async def _upgrade_through(engine: AsyncEngine, options: Options) -> None:

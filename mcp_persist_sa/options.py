@@ -49,7 +49,8 @@ class Options:
         poll_interval: Seconds after which whoever waits for events looks again, also if nothing woke it.
         timeout: Seconds that a call may wait for the database, retries included.
         connect_timeout: Seconds to wait for a connection.
-        pool_size: The most connections for calls (threads that read, on SQLite). On Postgres the writer has one more.
+        pool_size: The most connections for calls (threads that read, on SQLite). On Postgres there are two more,
+            one that writes and one that listens.
         synchronous: SQLite: `FULL` survives a power cut, `NORMAL` may lose the last commits in one.
         pgbouncer: Postgres: whether a transaction-mode pooler stands between; None to find out.
         password: Postgres: called (and awaited, if need be) for the password of each new connection.

@@ -6,14 +6,24 @@ alone, so the same promises hold on every database.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from mcp_persist_sa.identity import EventId
-from mcp_persist_sa.models import JSONValue, NewEvent, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
+from mcp_persist_sa.models import (
+    JSONValue,
+    NewEvent,
+    NotifierHealth,
+    Page,
+    Purged,
+    Session,
+    SessionPage,
+    StateEntry,
+    StreamInfo,
+)
 
 
 class Claim(NamedTuple):
@@ -241,7 +251,11 @@ class NodeBackend(Protocol):
         ...
 
     async def remove_node(self, node_id: str) -> None:
-        """Say that a node is gone."""
+        """Say that a node is gone, and remove its inbox."""
+        ...
+
+    async def nodes(self) -> dict[str, bool]:
+        """The nodes that are not forgotten yet, and of each whether its lease holds."""
         ...
 
 
@@ -252,26 +266,60 @@ class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, Protocol)
         """Remove what has expired or is over a limit, in chunks, and say what it was."""
         ...
 
+    async def revision(self) -> str | None:
+        """The revision of the tables, read once and without trying again; None where there are no revisions.
+
+        Raises:
+            PersistError: It cannot be read.
+        """
+        ...
+
     async def close(self) -> None:
         """Give back what was taken."""
         ...
 
 
-class Waiter(Protocol):
-    """Waits for the next hint."""
+class Hint(NamedTuple):
+    """That something has changed. It may be lost, late or wrong; the table is the truth.
 
-    async def wait(self, timeout: float) -> None:
-        """Return when a hint arrives, or has arrived since the last call, or after `timeout` seconds."""
+    Attributes:
+        session_key: Of the session.
+        stream_key: Of the stream; empty where the session itself has changed.
+        sequence: Up to which the stream holds events.
+    """
+
+    session_key: str
+    stream_key: str = ""
+    sequence: int = 0
+
+
+class Waiter(Protocol):
+    """Waits until it is worth while to look again."""
+
+    async def wait(self, after: EventId | None) -> None:
+        """Return when there may be news: on a hint that came since the last call, or after a while.
+
+        Args:
+            after: The place up to which the stream is known, past which a hint must point; None for any news.
+        """
         ...
 
 
 class Notifier(Protocol):
-    """Wakes whoever waits for a session's events. A hint may be lost or come for nothing; the table is the truth."""
+    """Wakes whoever waits for news of a session, in this process and in others."""
 
-    def notify(self, session_keys: set[str]) -> None:
-        """Say that these sessions have new events, after they were committed."""
+    def notify(self, hints: Set[Hint]) -> None:
+        """Tell of what was committed."""
         ...
 
     def listen(self, session_key: str) -> AbstractContextManager[Waiter]:
         """Wait for one session."""
+        ...
+
+    def health(self) -> NotifierHealth:
+        """How it is."""
+        ...
+
+    async def close(self) -> None:
+        """Send what is to be sent still, and give back what was taken."""
         ...

@@ -12,7 +12,7 @@ from mcp_persist_sa.errors import InvalidInput, SessionNotFound
 from mcp_persist_sa.identity import check_name, check_session_id, new_session_id, session_key
 from mcp_persist_sa.models import JSONValue, Purged, Session, SessionPage, SessionStatus
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Notifier, SessionBackend, SessionFilter
+from mcp_persist_sa.protocols import Hint, Notifier, SessionBackend, SessionFilter
 
 _TOUCHES_PER_TTL = 20
 _MAX_TOUCHED = 100_000
@@ -168,7 +168,7 @@ class Sessions:
         key = self._key(session_id)
         self._touched.pop(key, None)
         closed = await self._backend.close_session(key)
-        self._notifier.notify({key})
+        self._notifier.notify({Hint(key)})
         return closed
 
     async def delete(self, session_id: str) -> Purged:
@@ -177,7 +177,7 @@ class Sessions:
         self._touched.pop(key, None)
         await self._backend.close_session(key)
         removed = await self._backend.delete_session(key)
-        self._notifier.notify({key})
+        self._notifier.notify({Hint(key)})
         return removed
 
     async def delete_owner(self, owner: str) -> Purged:

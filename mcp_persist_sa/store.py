@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
+from anyio import move_on_after
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mcp_persist_sa.checks import message_size, new_append
@@ -15,7 +17,7 @@ from mcp_persist_sa.dsn import default_dsn, parse
 from mcp_persist_sa.errors import PersistError, StoreClosed
 from mcp_persist_sa.events import Events
 from mcp_persist_sa.identity import EventId, escape_stream_id
-from mcp_persist_sa.models import NewEvent
+from mcp_persist_sa.models import Health, NewEvent
 from mcp_persist_sa.nodes import Node
 from mcp_persist_sa.opening import Opened, open_dsn, open_engine
 from mcp_persist_sa.options import Options, warn_of_unlimited
@@ -95,6 +97,7 @@ class Store(Events):
             await self._writer.close(self._options.timeout)
             await self._node.leave()
         finally:
+            await opened.notifier.close()
             await opened.backend.close()
 
     async def __aenter__(self) -> Store:
@@ -125,6 +128,21 @@ class Store(Events):
         if self._opened is None:
             raise StoreClosed("The store is not open. Use `async with open_store(dsn) as store`.")
         return self._opened
+
+    async def health(self, *, timeout: float = 5.0) -> Health:
+        """How the store is. That the database cannot be reached is in the answer, and no error.
+
+        Args:
+            timeout: Seconds to wait for the database.
+        """
+        opened, begin = self._now_open, time.monotonic()
+        revision, error = None, f"The database did not answer within {timeout:g} s."
+        with move_on_after(timeout):
+            try:
+                revision, error = await opened.backend.revision(), None
+            except PersistError as failure:
+                error = str(failure)
+        return Health(error is None, time.monotonic() - begin, revision, error, opened.notifier.health())
 
     # Sessions and state
 
@@ -214,3 +232,11 @@ class Store(Events):
         """
         _ = self._now_open
         await self._node.join()
+
+    async def nodes(self) -> dict[str, bool]:
+        """The nodes of this namespace, and of each whether its lease holds: a dead one is kept in mind for an hour.
+
+        Raises:
+            StoreUnavailable: The database cannot be reached.
+        """
+        return await self._now_open.backend.nodes()

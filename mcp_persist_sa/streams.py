@@ -7,13 +7,11 @@ from time import monotonic
 
 from mcp_persist_sa.checks import new_append
 from mcp_persist_sa.errors import PersistError
-from mcp_persist_sa.identity import EventId, new_stream_key
+from mcp_persist_sa.identity import EventId, escape_stream_id, new_stream_key, unknown_event
 from mcp_persist_sa.models import Event, Gap, NewEvent, Page
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.protocols import Claim, EventBackend, Notifier, Place
 from mcp_persist_sa.writer import Pending, Writer
-
-_EAGER = 0.05
 
 
 def end_of(stream_key: str) -> EventId:
@@ -131,31 +129,35 @@ class Tail:
         return (place if last.event_id is None else EventId.parse(last.event_id)), ""
 
     async def items(
-        self, stream_id: str, place: EventId | None, *, skip: str = ""
+        self, stream_id: str | None, place: EventId | None, *, skip: str = ""
     ) -> AsyncGenerator[Event | Gap, None]:
         """Yield what follows a place, until the stream or its session ends.
 
         Between pages neither a connection nor a cursor is held, however slowly the items are taken.
 
         Args:
-            stream_id: Escaped; looked for where there is no place yet.
+            stream_id: Escaped; looked for where there is no place yet. With a place, it may be None for any.
             place: After which to begin.
             skip: The key of a stream of that name that is over and is not meant.
+
+        Raises:
+            UnknownEvent: The place is in a stream of another name.
         """
         was_recorded = False
         with self._notifier.listen(self._session_key) as waiter:
             while place is None:
-                located = await self._backend.locate(self._session_key, stream_id)
+                located = await self._backend.locate(self._session_key, stream_id or "")
                 if located.stream_key not in (None, skip):
                     place = EventId(located.stream_key or "", 0, "")
                 elif located.session_closed or (was_recorded and not located.session_recorded):
                     return
                 else:
                     was_recorded = located.session_recorded
-                    await waiter.wait(self._options.poll_interval)
-            pause = _EAGER
+                    await waiter.wait(None)
             while True:
                 page = await self.read(place)
+                if stream_id is not None and escape_stream_id(page.stream_id) != stream_id:
+                    raise unknown_event()
                 for item in page.items:
                     yield item
                 if page.event_id is not None:
@@ -165,9 +167,7 @@ class Tail:
                 if page.finished or page.closed:
                     return
                 await self._look_after(place, page)
-                # A stream that has just moved will move again, maybe written by a process that wakes nobody here.
-                pause = _EAGER if page.items else 2 * pause
-                await waiter.wait(min(pause, self._options.poll_interval))
+                await waiter.wait(place)
 
     async def _look_after(self, place: EventId, page: Page) -> None:
         """End a stream whose node is dead: not at first sight, for the database may just have been away for all."""

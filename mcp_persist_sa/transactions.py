@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from random import uniform
 from time import monotonic, sleep
 from typing import TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.exc import OperationalError
 
 T = TypeVar("T")
@@ -70,3 +72,12 @@ def take_turn(connection: sa.Connection, patience: float) -> None:
             sleep(uniform(*_PAUSE))
         else:
             return
+
+
+def pause(connection: sa.Connection, seconds: float) -> None:
+    """Let others go on, who may be in the same event loop."""
+    driver = connection.connection.dbapi_connection
+    if isinstance(driver, AdaptedConnection):
+        driver.run_async(lambda _: asyncio.sleep(seconds))
+    else:
+        sleep(seconds)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from math import inf
 
 from anyio import fail_after
 
 from mcp_persist_sa.errors import AccessDenied, OutcomeUnknown, Overloaded, StoreClosed, StoreUnavailable
 from mcp_persist_sa.faults import Backoff
-from mcp_persist_sa.protocols import Append, EventBackend, Place
+from mcp_persist_sa.protocols import Append, EventBackend, Hint, Place
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +86,13 @@ class Writer:
     """Writes events in the order in which they were submitted."""
 
     def __init__(
-        self, backend: EventBackend, stored: Callable[[set[str]], None], *, max_events: int, max_bytes: int
+        self, backend: EventBackend, stored: Callable[[Set[Hint]], None], *, max_events: int, max_bytes: int
     ) -> None:
         """Make a writer.
 
         Args:
             backend: Where to.
-            stored: Called with the session keys of events that have become durable.
+            stored: Called with what has become durable.
             max_events: How many events may wait.
             max_bytes: How many bytes of messages may wait.
         """
@@ -256,12 +256,12 @@ class Writer:
         self._unopened -= {pending.group.claim.stream_key for pending in batch if pending.group.claim is not None}
         for pending, place in zip(batch, places, strict=True):
             pending.settle(place)
-        self._tell({p.group.session_key for p, place in zip(batch, places, strict=True) if isinstance(place, Place)})
+        self._tell(_hints(batch, places))
 
-    def _tell(self, session_keys: set[str]) -> None:
+    def _tell(self, hints: Set[Hint]) -> None:
         """Tell of what is stored, which it stays whether that succeeds or not."""
         try:
-            self._stored(session_keys)
+            self._stored(hints)
         except Exception:
             logger.exception("Whoever waits for events could not be woken, and looks again by itself.")
 
@@ -294,3 +294,13 @@ class Writer:
         for pending in self._queue:
             pending.settle(StoreClosed("The store was closed before the event could be written."))
         self._queue.clear()
+
+
+def _hints(batch: Sequence[Pending], places: Sequence[Place | Exception]) -> set[Hint]:
+    """How far each stream goes now."""
+    newest: dict[tuple[str, str], int] = {}
+    for pending, place in zip(batch, places, strict=True):
+        if isinstance(place, Place):
+            stream = (pending.group.session_key, place.stream_key)
+            newest[stream] = place.first_sequence + len(pending.group.events) - 1
+    return {Hint(*stream, sequence) for stream, sequence in newest.items()}

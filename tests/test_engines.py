@@ -107,7 +107,8 @@ async def test_on_postgres_only_the_engine_s_connections_are_used(
     ):
         async with Store(watched.engine, migrate=True) as store:
             await _use(store)
-        assert 1 <= watched.connects <= 3
+        # And one on which other processes are heard.
+        assert 1 <= watched.connects <= 3 + 1
         assert proxy.accepted == watched.connects
         # And of the server's: nothing went past the proxy.
         assert await _backends(watched.engine) <= watched.connects
@@ -126,7 +127,7 @@ async def test_on_sqlite_only_the_engine_s_connections_are_used(tmp_path: Path) 
         async with Store(watched.engine) as store:
             await _use(store)
         assert _opened[before:] == [str(path)] * watched.connects
-        assert 1 <= watched.connects <= 3
+        assert 1 <= watched.connects <= 3 + 1
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
@@ -331,7 +332,7 @@ async def test_an_option_for_connections_of_our_own_does_not_touch_the_engine(ne
     async with _watched(_postgres(new_postgres(), pool_size=2, max_overflow=0)) as watched:
         async with Store(watched.engine, pool_size=7, connect_args={"xyzzy": 1}) as store:
             await _use(store)
-        assert watched.connects <= 2
+        assert watched.connects <= 2 + 1
 
 
 async def test_the_same_data_are_seen_through_an_engine_and_through_a_dsn(tmp_path: Path) -> None:

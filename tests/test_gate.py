@@ -44,7 +44,7 @@ class Response:
         self.sent.put_nowait(message["body"])
 
     async def frame(self, number: int) -> None:
-        call: Any = SimpleNamespace(receipts=self._waiting, last=None)
+        call: Any = SimpleNamespace(receipts=self._waiting, texts={}, last=None)
         await self._gate.body({"body": WHOLE % (number, number), "more_body": True}, call)
 
 

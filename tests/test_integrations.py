@@ -237,7 +237,7 @@ async def test_a_body_is_seen_once_and_can_be_read_again() -> None:
     async def whole(message: Any) -> None:
         seen.append(message)
 
-    body = asgi.Body(receive, whole)
+    body = asgi.Body(receive, whole, most=100)
     await body.peek(None)
     assert [await body(), await body()] == parts
     body.rewind()

@@ -26,8 +26,8 @@ async def proxy(postgres_server: PostgresServer) -> AsyncIterator[FaultProxy]:
 
 @pytest.fixture
 async def store(proxy: FaultProxy, new_postgres: Callable[[], str], clock: Clock) -> AsyncIterator[Store]:
-    """A store on one connection, through a proxy that counts."""
-    async with open_store(proxy.dsn(new_postgres()), pool_size=1, clock=clock) as opened:
+    """A store on one connection, through a proxy that counts; it tells other processes nothing."""
+    async with open_store(proxy.dsn(new_postgres()), pool_size=1, clock=clock, background=False) as opened:
         yield opened
 
 

@@ -97,6 +97,10 @@ class Copies:
                 logger.error("Session %s is known to this node only: %s", copy.session_id, error)
                 return
 
+    def held(self, session_id: str) -> Copy | None:
+        """The copy of a session, if this node has one."""
+        return self._copies.get(session_id)
+
     async def find(self, session_id: str, scope: Scope) -> Copy:
         """The copy of an open session, adopted if need be; only for the principal that opened it.
 
@@ -174,7 +178,7 @@ class Copies:
         async with copy.lock:
             if copy.initialized:
                 return
-            await self._post(copy, _INITIALIZED)
+            await self.post(copy, _INITIALIZED)
             copy.initialized = True
             if level := copy.handshake.get("level"):
                 await self.say(copy, "logging/setLevel", {"level": level})
@@ -186,11 +190,12 @@ class Copies:
         request_id = f"{_QUIET}{method}/{time.monotonic_ns()}"
         copy.quiet.add(request_id)
         try:
-            return await self._post(copy, {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
+            return await self.post(copy, {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
         finally:
             copy.quiet.discard(request_id)
 
-    async def _post(self, copy: Copy, body: JSONValue) -> asgi.Exchange:
+    async def post(self, copy: Copy, body: JSONValue) -> asgi.Exchange:
+        """Send the SDK a message in the name of the client."""
         token = current.set(copy)
         try:
             return await asgi.request(self._app, copy.scope, "POST", session_id=copy.local_id or None, body=body)

@@ -105,6 +105,9 @@ class Gate:
             return
         event_id = found[1].decode("latin-1")
         receipt = self._call.receipts.pop(event_id, None) if self._call is not None else None
+        text = self._call.texts.pop(event_id, None) if self._call is not None else None
+        if text is not None:
+            frame = _frame(event_id, text)
         if self._call is not None and self._call.last is not None:
             self._sent_last = self._sent_last or event_id == self._call.last[0]
         # A frame whose event is not known to be stored must not be resumed from.

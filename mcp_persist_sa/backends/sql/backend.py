@@ -15,6 +15,7 @@ from mcp_persist_sa.backends.sql.arrivals import Gate
 from mcp_persist_sa.backends.sql.purge import Purge
 from mcp_persist_sa.backends.sql.reading import Reading
 from mcp_persist_sa.backends.sql.retention import Cut
+from mcp_persist_sa.compatibility import revision_of
 from mcp_persist_sa.database import Database, Failure, once, read, write
 from mcp_persist_sa.errors import SessionExists, SessionLimitReached
 from mcp_persist_sa.identity import EventId, new_stream_key
@@ -68,20 +69,22 @@ class SQLBackend:
     async def _write(self, work: Callable[[sa.Connection], T], *, atomic: bool = False, repeatable: bool = True) -> T:
         return await write(self._database, work, atomic=atomic, repeatable=repeatable)
 
+    async def _once(self, work: Callable[[sa.Connection], T], *, atomic: bool, writes: bool, keep: bool = False) -> T:
+        try:
+            return await once(self._database, work, atomic=atomic, writes=writes, keep=keep)
+        except Failure as failure:
+            raise failure.error from failure.__cause__
+
     # Events
 
     async def append(self, batch: Sequence[Append], batch_number: int) -> list[Place | Exception]:
         at, gate = self._now(), Gate(self._writer_id, batch_number)
-        try:
-            places = await once(
-                self._database,
-                lambda connection: self._appends.store(connection, batch, gate, at),
-                atomic=not is_one_statement(batch),
-                writes=True,
-                keep=True,
-            )
-        except Failure as failure:
-            raise failure.error from failure.__cause__
+        places = await self._once(
+            lambda connection: self._appends.store(connection, batch, gate, at),
+            atomic=not is_one_statement(batch),
+            writes=True,
+            keep=True,
+        )
         await self._purge.trim_grown(
             [group for group, place in zip(batch, places, strict=True) if isinstance(place, Place)]
         )
@@ -204,12 +207,18 @@ class SQLBackend:
         await self._write(lambda c: nodes.unlisten(c, session_key, node_id))
 
     async def remove_node(self, node_id: str) -> None:
-        await self._write(lambda c: nodes.remove(c, node_id))
+        await self._purge.node(node_id)
+
+    async def nodes(self) -> dict[str, bool]:
+        return await self._read(lambda c: nodes.known(c, self._common()))
 
     # Retention
 
     async def purge(self) -> Purged:
         return await self._purge.everything()
+
+    async def revision(self) -> str | None:
+        return await self._once(revision_of, atomic=False, writes=False)
 
     async def close(self) -> None:
         await self._database.close()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from mcp_persist_sa.engine import OURS
 from mcp_persist_sa.faults import DriverError
 
 Values = Mapping[str, Any]
@@ -121,13 +122,18 @@ class Hot:
 
 
 def _direct(connection: sa.Connection) -> Callable[[str, Any], list[Any]] | None:
-    """How to run a statement on the driver's own connection; None where SQLAlchemy has to be asked."""
-    driver = connection.dialect.driver
+    """How to run a statement on the driver's own connection; None where SQLAlchemy has to be asked.
+
+    On a caller's engine it is asked always, since somebody may have hooked something to it.
+    """
+    options = connection.get_execution_options()
+    if not options.get(OURS):
+        return None
     pooled: Any = connection.connection
-    if driver == "pysqlite":
+    if connection.dialect.driver == "pysqlite":
         execute = pooled.driver_connection.execute
         return lambda text, row: execute(text, row).fetchall()
-    if driver == "asyncpg" and connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+    if options.get("isolation_level") == "AUTOCOMMIT":
         run_async = pooled.dbapi_connection.run_async
         return lambda text, row: run_async(methodcaller("fetch", text, *row))
     return None
