@@ -16,7 +16,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short rounds: two minutes, and only a hint")
     parser.add_argument("--only", action="append", metavar="NAME", help="one workload (may be given several times)")
-    parser.add_argument("--backend", default="sqlite,postgres", help="which (default: %(default)s)")
+    parser.add_argument("--backend", default=",".join(environment.backends()), help="which (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     parser.add_argument("--svg", type=Path, metavar="FOLDER", help="draw a picture of each series")
     parser.add_argument("--upgrade", action="store_true", help="fetch the newest peers first")
@@ -60,7 +60,7 @@ async def _run(arguments: argparse.Namespace, names: list[str]) -> None:
         arguments.json.write_text(json.dumps(data, indent=1) + "\n")
     if arguments.svg:
         arguments.svg.mkdir(parents=True, exist_ok=True)
-        for series in measured:
+        for series in filter(picture.is_worth_one, measured):
             (arguments.svg / f"{picture.file_name(series)}.svg").write_text(picture.drawn(series))
 
 

@@ -24,6 +24,9 @@ REQUIREMENTS = [
 ]
 """Each in the newest version there is, when the environment is made or `--upgrade` is given."""
 
+_QUIET = ["-W", "ignore::UserWarning:key_value"]
+"""A peer says of each of its stores that it may change."""
+
 SHOWN = ["mcp-persist", "fastmcp", "mcp", "sqlalchemy", "asyncpg", "aiosqlite", "pydantic", "uvicorn", "redis"]
 
 
@@ -40,7 +43,7 @@ def enter(*, upgrade: bool) -> None:
         _install(python, upgrade=upgrade)
         stamp.write_text(_made_for())
     words = [word for word in sys.argv[1:] if word != "--upgrade"]
-    os.execv(python, [str(python), "-m", "benchmarks", *words])
+    os.execv(python, [str(python), *_QUIET, "-m", "benchmarks", *words])
 
 
 def _folder() -> Path:
@@ -57,6 +60,12 @@ def _made_for() -> str:
 def _install(python: Path, *, upgrade: bool) -> None:
     words = ["-m", "pip", "install", "-q", "--disable-pip-version-check", *(["--upgrade"] if upgrade else [])]
     subprocess.run([python, *words, "-e", *REQUIREMENTS], check=True)
+
+
+def backends() -> list[str]:
+    """Those for which this checkout has servers."""
+    with_redis = (CHECKOUT / "tests" / "servers" / "redis.py").exists()
+    return ["sqlite", "postgres", *(["redis"] if with_redis else [])]
 
 
 def versions() -> dict[str, str]:

@@ -9,13 +9,19 @@ from html import escape
 from benchmarks.figures import Series, Spread
 from benchmarks.report import figure
 
-_WIDTH, _LEFT, _RIGHT, _ROW, _TOP, _BOTTOM = 760, 130, 90, 18, 62, 30
+_WIDTH, _RIGHT, _ROW, _TOP, _BOTTOM = 760, 90, 18, 62, 30
+_LETTER = 6.7
 _COLOURS = ["#1769aa", "#d1602b", "#3b8751", "#8456a3", "#777777"]
 
 
 def file_name(series: Series) -> str:
     """Letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", series.name.lower()).strip("-")
+
+
+def is_worth_one(series: Series) -> bool:
+    """Whether there is anything to compare."""
+    return any(name != series.reference for name in series.contestants)
 
 
 def drawn(series: Series) -> str:
@@ -29,7 +35,8 @@ def drawn(series: Series) -> str:
     ]
     groups = [point for point in series.points if any(row[0] == point for row in rows)]
     height = _TOP + _ROW * len(rows) + 10 * len(groups) + _BOTTOM
-    axis = _Axis([value for _, _, ratio in rows for value in ratio])
+    left = max(130.0, 30 + _LETTER * max(map(len, groups), default=0))
+    axis = _Axis([value for _, _, ratio in rows for value in ratio], left)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" '
         'font-size="12">',
@@ -46,13 +53,14 @@ def drawn(series: Series) -> str:
 class _Axis:
     """From ratios to places."""
 
-    def __init__(self, values: list[float]) -> None:
+    def __init__(self, values: list[float], left: float) -> None:
+        self._left = left
         self.low = min([*values, 0.9]) * 0.95
         self.high = max([*values, 1.1]) * 1.05
 
     def at(self, ratio: float) -> float:
         share = math.log(ratio / self.low) / math.log(self.high / self.low)
-        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+        return self._left + share * (_WIDTH - self._left - _RIGHT)
 
     @property
     def ticks(self) -> list[float]:
@@ -72,7 +80,7 @@ def _legend(series: Series, names: list[str]) -> list[str]:
     x = 10.0
     for name, colour in zip(names, _COLOURS, strict=False):
         parts += [f'<circle cx="{x + 5}" cy="36" r="4" fill="{colour}"/>', _text(x + 14, 40, name)]
-        x += 30 + 6.5 * len(name)
+        x += 30 + _LETTER * len(name)
     parts.append(_text(_WIDTH - 10, 40, f"{series.unit}, {series.better} is better", anchor="end", fill="#555"))
     return parts
 

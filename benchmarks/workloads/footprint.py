@@ -14,13 +14,13 @@ from benchmarks.server import BARE, Running
 from benchmarks.workloads.calls import servers
 
 STORES = 10
-_FIRST = 50
+_FIRST = 30
 
 
 async def measure(bench: Bench) -> None:
     """Measure sessions, then stores."""
     sessions = bench.new_series("memory of an idle session", unit="KiB", better="lower", reference=BARE)
-    count = bench.choose(500, 100)
+    count = bench.choose(500, 50)
     async with servers(bench, [BARE, ours.NAME, mcp_persist.NAME]) as started:
         figures = {name: [await _each_session(server, count)] for name, server in started.items()}
     sessions.record(f"{count} sessions", figures)
