@@ -119,7 +119,8 @@ def refuse_schema(kind: str, schema: str | None) -> None:
     """Refuse the option `schema` where there is no such thing.
 
     Raises:
-        InvalidOption: It is given, on SQLite.
+        InvalidOption: It is given, and the database is not Postgres.
     """
-    if schema and kind == "sqlite":
-        raise InvalidOption("The option schema is for Postgres. On SQLite, choose another file.")
+    if schema and kind != "postgresql":
+        instead = "On SQLite, choose another file." if kind == "sqlite" else "On Redis, choose a key_prefix."
+        raise InvalidOption(f"The option schema is for Postgres. {instead}")

@@ -11,8 +11,8 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from mcp_persist_sa.errors import PersistError, StoreClosed
-from mcp_persist_sa.faults import Backoff, Fault, connect_error, fault_of, persist_error
+from mcp_persist_sa.errors import StoreClosed
+from mcp_persist_sa.faults import Failure, Fault, connect_error, fault_of, persist_error, repeat
 from mcp_persist_sa.transactions import Work
 
 T = TypeVar("T")
@@ -52,15 +52,6 @@ class Database(Protocol):
 
 class NotConnected(Exception):
     """No connection could be made, so nothing happened; the cause says why."""
-
-
-class Failure(Exception):
-    """Work that failed: what became of it, and the error of ours that says so."""
-
-    def __init__(self, fault: Fault, error: PersistError) -> None:
-        super().__init__(str(error))
-        self.fault = fault
-        self.error = error
 
 
 async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool, keep: bool = False) -> T:
@@ -104,17 +95,12 @@ async def unbounded(database: Database, work: Work[T]) -> T:
 
 
 async def _repeat(database: Database, work: Work[T], *, atomic: bool, writes: bool, repeatable: bool) -> T:
-    failure: Failure | None = None
-    async for _ in Backoff(database.timeout):
-        try:
-            return await once(database, work, atomic=atomic, writes=writes)
-        except Failure as error:
-            # What may have happened is not denied when a later attempt fails.
-            failure = failure if writes and failure is not None and failure.fault is Fault.LOST else error
-            if error.fault is not Fault.UNDONE and not (error.fault is Fault.LOST and repeatable):
-                break
-    assert failure is not None
-    raise failure.error from failure.__cause__
+    return await repeat(
+        lambda: once(database, work, atomic=atomic, writes=writes),
+        database.timeout,
+        writes=writes,
+        repeatable=repeatable,
+    )
 
 
 def refuse_if(closed: bool) -> None:

@@ -28,10 +28,12 @@ _KINDS = {
     "redis": "redis",
     "rediss": "redis",
     "redis+cluster": "redis",
+    "rediss+cluster": "redis",
     "redis+sentinel": "redis",
+    "rediss+sentinel": "redis",
 }
 _OPTIONS = {option.name for option in fields(Options)} - {"password", "clock", "connect_args"}
-_TEXTS = {"namespace", "schema", "synchronous"}
+_TEXTS = {"namespace", "key_prefix", "schema", "synchronous"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ def parse(dsn: str) -> DSN:
         query = urlencode([_libpq(name, text) for name, text in rest], quote_via=quote)
         address = f"postgresql://{parts.netloc}{parts.path}{'?' if query else ''}{query}"
         return DSN(kind, address, options, safe)
-    return DSN(kind, dsn, options, safe)
+    query = urlencode(rest, quote_via=quote)
+    return DSN(kind, f"{scheme}://{parts.netloc}{parts.path}{'?' if query else ''}{query}", options, safe)
 
 
 def _split(dsn: str, kind: str) -> SplitResult:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from random import random
+from typing import TypeVar
 
 import sqlalchemy.exc
 
@@ -19,6 +21,8 @@ from mcp_persist_sa.errors import (
     SchemaForeign,
     StoreUnavailable,
 )
+
+T = TypeVar("T")
 
 
 class DriverError(sqlalchemy.exc.SQLAlchemyError):
@@ -134,6 +138,37 @@ def connect_error(error: BaseException) -> PersistError:
     if describe(error) == _SQLITE_FOREIGN:
         return SchemaForeign(f"The {_SQLITE_FOREIGN}. Name another file.")
     return persist_error(error, Fault.UNDONE if fault is Fault.LOST else fault)
+
+
+class Failure(Exception):
+    """Work that failed: what became of it, and the error of ours that says so."""
+
+    def __init__(self, fault: Fault, error: PersistError) -> None:
+        super().__init__(str(error))
+        self.fault = fault
+        self.error = error
+
+
+async def repeat(attempt: Callable[[], Awaitable[T]], timeout: float, *, writes: bool, repeatable: bool) -> T:
+    """Try something that raises `Failure`, and again after a transient fault.
+
+    Args:
+        attempt: What.
+        timeout: Seconds.
+        writes: Whether it changes anything.
+        repeatable: Whether it may be done again when it may have happened already.
+    """
+    failure: Failure | None = None
+    async for _ in Backoff(timeout):
+        try:
+            return await attempt()
+        except Failure as error:
+            # What may have happened is not denied when a later attempt fails.
+            failure = failure if writes and failure is not None and failure.fault is Fault.LOST else error
+            if error.fault is not Fault.UNDONE and not (error.fault is Fault.LOST and repeatable):
+                break
+    assert failure is not None
+    raise failure.error from failure.__cause__
 
 
 class Backoff:

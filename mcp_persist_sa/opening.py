@@ -16,7 +16,7 @@ from mcp_persist_sa.connections import AsyncDatabase, ThreadDatabase
 from mcp_persist_sa.database import Database, read, unbounded
 from mcp_persist_sa.dsn import DSN, parse
 from mcp_persist_sa.engine import in_schema, postgres_engine, sqlite_engine
-from mcp_persist_sa.errors import InvalidDSN, PersistError, SchemaBehind, SchemaMissing, StoreUnavailable
+from mcp_persist_sa.errors import InvalidDSN, MissingExtra, PersistError, SchemaBehind, SchemaMissing, StoreUnavailable
 from mcp_persist_sa.faults import connect_error
 from mcp_persist_sa.migrate import upgrade_on, upgrade_parsed
 from mcp_persist_sa.notifiers.fanout import FanOut
@@ -42,25 +42,29 @@ async def open_dsn(dsn: str, options: Options) -> Opened:
         PersistError: It cannot be opened; the error says why, and what to do.
     """
     parsed = parse(dsn)
-    if parsed.kind == "redis":
-        raise InvalidDSN("The Redis adapter comes with a later release. Use sqlite:// or postgresql:// until then.")
-    open_database = _open_sqlite if parsed.kind == "sqlite" else _open_postgres
+    open_kind = {"sqlite": _open_sqlite, "postgresql": _open_postgres, "redis": _open_redis}[parsed.kind]
     try:
-        database = await open_database(parsed, options)
+        return await open_kind(parsed, options)
     except PersistError as error:
         raise type(error)(f"{error} (Opening {parsed.safe})") from error.__cause__
-    notifier = _notifier(database, options, alone=parsed.is_memory, listens=True)
-    return Opened(SQLBackend(database, options), notifier, options, parsed.safe)
 
 
-async def open_engine(engine: AsyncEngine, options: Options) -> Opened:
-    """Open a database through the caller's engine, which stays the caller's.
+async def open_given(source: object, options: Options) -> Opened:
+    """Open a database through the caller's engine or Redis client, which stays the caller's.
 
     Raises:
         PersistError: It cannot be opened; the error says why, and what to do.
     """
-    if not isinstance(engine, AsyncEngine):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidDSN(f"Give a DSN, or an engine from create_async_engine, not {type(engine).__name__}.")
+    if isinstance(source, AsyncEngine):
+        return await _open_engine(source, options)
+    if type(source).__module__.startswith("redis.asyncio"):
+        return await _open_client(source, options)
+    raise InvalidDSN(
+        f"Give a DSN, an engine from create_async_engine, or a client from redis.asyncio, not {type(source).__name__}."
+    )
+
+
+async def _open_engine(engine: AsyncEngine, options: Options) -> Opened:
     if engine.dialect.name not in ("sqlite", "postgresql"):
         raise InvalidDSN(f"The store works with SQLite and Postgres, not with {engine.dialect.name}.")
     refuse_schema(engine.dialect.name, options.schema)
@@ -69,8 +73,8 @@ async def open_engine(engine: AsyncEngine, options: Options) -> Opened:
         await _upgrade_through(engine, options)
     where = engine.url.render_as_string(hide_password=True)
     alone = database.dialect == "sqlite" and not await read(database, _file_of)
-    notifier = _notifier(database, options, alone=alone, listens=engine.driver in ("asyncpg", "aiosqlite"))
-    return Opened(SQLBackend(database, options), notifier, options, where)
+    listens = engine.driver in ("asyncpg", "aiosqlite")
+    return _opened(database, options, where, alone=alone, listens=listens)
 
 
 def _file_of(connection: sa.Connection) -> str:
@@ -78,21 +82,23 @@ def _file_of(connection: sa.Connection) -> str:
     return next(row.file for row in connection.exec_driver_sql("PRAGMA database_list") if row.name == "main")
 
 
-def _notifier(database: Database, options: Options, *, alone: bool, listens: bool) -> Notifier:
-    """What wakes whoever waits.
+def _opened(database: Database, options: Options, where: str, *, alone: bool = False, listens: bool = True) -> Opened:
+    """A SQL database, and what wakes whoever waits.
 
     Args:
-        database: Where.
+        database: What was opened.
         options: Of the store.
+        where: The same, for people to read.
         alone: Whether no other process can write.
         listens: Whether the driver can be used to hear other processes.
     """
-    if alone:
-        return FanOut(options.poll_interval, "local")
-    if not (options.background and listens):
-        return FanOut(options.poll_interval, "polling")
-    kind = SQLiteNotifier if database.dialect == "sqlite" else PostgresNotifier
-    return kind(database, options)
+    notifier: Notifier
+    if alone or not (options.background and listens):
+        notifier = FanOut(options.poll_interval, "local" if alone else "polling")
+    else:
+        kind = SQLiteNotifier if database.dialect == "sqlite" else PostgresNotifier
+        notifier = kind(database, options)
+    return Opened(SQLBackend(database, options), notifier, options, where)
 
 
 async def _upgrade_through(engine: AsyncEngine, options: Options) -> None:
@@ -103,7 +109,7 @@ async def _upgrade_through(engine: AsyncEngine, options: Options) -> None:
         await patient.close()
 
 
-async def _open_sqlite(dsn: DSN, options: Options) -> Database:
+async def _open_sqlite(dsn: DSN, options: Options) -> Opened:
     refuse_schema(dsn.kind, options.schema)
     database = ThreadDatabase(sqlite_engine(dsn, options), timeout=options.timeout, readers=options.pool_size)
     try:
@@ -112,10 +118,10 @@ async def _open_sqlite(dsn: DSN, options: Options) -> Database:
     except BaseException:
         await database.close()
         raise
-    return database
+    return _opened(database, options, dsn.safe, alone=dsn.is_memory)
 
 
-async def _open_postgres(dsn: DSN, options: Options) -> Database:
+async def _open_postgres(dsn: DSN, options: Options) -> Opened:
     pooler = await _probe(dsn, options)
     engine = postgres_engine(dsn, options, pooled=True, pooler=pooler)
     database = AsyncDatabase(engine, timeout=options.timeout, owned=True)
@@ -125,7 +131,23 @@ async def _open_postgres(dsn: DSN, options: Options) -> Database:
     except BaseException:
         await database.close()
         raise
-    return database
+    return _opened(database, options, dsn.safe)
+
+
+async def _open_redis(dsn: DSN, options: Options) -> Opened:
+    refuse_schema(dsn.kind, options.schema)
+    try:
+        from mcp_persist_sa.opening_redis import open_redis
+    except ImportError as error:
+        raise MissingExtra("Redis needs a driver: pip install 'mcp-persist-sa[redis]'") from error
+    return Opened(*await open_redis(dsn, options), options, dsn.safe)
+
+
+async def _open_client(client: object, options: Options) -> Opened:
+    from mcp_persist_sa.opening_redis import open_client
+
+    refuse_schema("redis", options.schema)
+    return Opened(*await open_client(client, options), options, type(client).__name__)
 
 
 async def _needs_upgrade(database: Database, options: Options, *, by_default: bool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
@@ -26,6 +27,9 @@ class Options:
 
     Attributes:
         namespace: Keeps several servers apart in one database.
+        key_prefix: Redis: with which all keys begin, within the braces that name their slot.
+        wait_replicas: Redis: how many replicas must have a write before it is acknowledged.
+        wait_aof: Redis 7.2: whether a write must be on disk before it is acknowledged, on those replicas too.
         migrate: Whether opening may create tables and bring them up to date. None: yes on SQLite, no on Postgres.
         schema: The Postgres schema of the tables; None for the first of the search path.
         background: Whether the store may run tasks of its own between calls. With False, housekeeping is by command,
@@ -59,6 +63,9 @@ class Options:
     """
 
     namespace: str = ""
+    key_prefix: str = "mcp"
+    wait_replicas: int = 0
+    wait_aof: bool = False
     migrate: bool | None = None
     schema: str | None = None
     background: bool = True
@@ -108,7 +115,7 @@ class Options:
         for name in _POSITIVE:
             _check_number(name, getattr(self, name))
         for name in _FLAGS:
-            if not isinstance(getattr(self, name), bool if name == "background" else bool | None):
+            if not isinstance(getattr(self, name), bool if name in ("background", "wait_aof") else bool | None):
                 raise InvalidOption(f"The option {name} is True or False, not {getattr(self, name)!r}.")
         if self.synchronous not in ("FULL", "NORMAL"):
             raise InvalidOption(f"The option synchronous is 'FULL' or 'NORMAL', not {self.synchronous!r}.")
@@ -117,7 +124,11 @@ class Options:
                 raise InvalidOption(f"The option {name} is something to call, or None.")
         if not isinstance(self.connect_args, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidOption("The option connect_args is a mapping of names to values.")
+        if isinstance(self.wait_replicas, bool) or self.wait_replicas not in range(100):
+            raise InvalidOption(f"The option wait_replicas is a whole number from 0 to 99, not {self.wait_replicas!r}.")
         self._check_name("namespace", self.namespace)
+        if not (isinstance(self.key_prefix, str) and _PREFIX.fullmatch(self.key_prefix)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("The option key_prefix is 1 to 64 letters, digits and any of _.:-")
         self._check_name("schema", "" if self.schema is None else self.schema)
 
     def _check_name(self, name: str, value: str) -> None:
@@ -140,6 +151,7 @@ def warn_of_unlimited(options: Options) -> None:
             logger.warning("The option %s is None: %s are kept until somebody deletes them.", name, what)
 
 
+_PREFIX = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _UNLIMITED = {"session_ttl": "sessions", "event_ttl": "events", "state_ttl": "values of handles"}
 _warned: set[str] = set()
 _POSITIVE = [
@@ -151,7 +163,7 @@ _POSITIVE = [
 _WHOLE = [name for name in _POSITIVE if name.startswith(("max_", "page_", "pool_"))]
 _OPTIONAL = [name for name in _POSITIVE if name.endswith(("_ttl", "_sessions", "_per_stream", "_per_session"))]
 _CENTURY = 100 * 365 * 24 * 60 * 60
-_FLAGS = ["migrate", "background", "pgbouncer"]
+_FLAGS = ["migrate", "background", "pgbouncer", "wait_aof"]
 
 
 def _check_number(name: str, value: object) -> None:

@@ -19,7 +19,7 @@ from mcp_persist_sa.events import Events
 from mcp_persist_sa.identity import EventId, escape_stream_id
 from mcp_persist_sa.models import Health, NewEvent
 from mcp_persist_sa.nodes import Node
-from mcp_persist_sa.opening import Opened, open_dsn, open_engine
+from mcp_persist_sa.opening import Opened, open_dsn, open_given
 from mcp_persist_sa.options import Options, warn_of_unlimited
 from mcp_persist_sa.sessions import Sessions
 from mcp_persist_sa.state import State
@@ -73,7 +73,7 @@ class Store(Events):
 
     async def _open(self) -> None:
         warn_of_unlimited(self._options)
-        opening = open_dsn if isinstance(self._source, str) else open_engine
+        opening = open_dsn if isinstance(self._source, str) else open_given
         self._opened = opened = await opening(self._source, self._options)  # type: ignore[arg-type]
         self._writer = Writer(
             opened.backend,

@@ -13,7 +13,7 @@ import pytest
 from mcp_persist_sa.migrate import upgrade
 from mcp_persist_sa.store import Store
 from tests import interpreters
-from tests.databases import ALL, SHARED, Database, make
+from tests.databases import ALL, SHARED, SQL, Database, make
 from tests.servers import Databases
 
 SEED = "MCP_PERSIST_SA_TEST_HUNT_SEED"
@@ -33,27 +33,41 @@ def new_postgres(postgres_template: Databases, postgres_from_template: Callable[
     return lambda: postgres_from_template(postgres_template.template("migrated", upgrade))
 
 
-async def _database(kind: str, folder: Path, new_postgres: Callable[[], str]) -> AsyncIterator[Database]:
-    database = make(kind, folder, new_postgres)
+@pytest.fixture
+def new_database(
+    tmp_path: Path, new_postgres: Callable[[], str], new_redis: Callable[[str], str]
+) -> Callable[[str], Database]:
+    """Gives an empty database of a kind."""
+    return lambda kind: make(kind, tmp_path, new_postgres, new_redis)
+
+
+async def _database(database: Database) -> AsyncIterator[Database]:
     yield database
     await database.close()
 
 
 @pytest.fixture(params=ALL)
-async def database(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], str]
-) -> AsyncIterator[Database]:
+async def database(request: pytest.FixtureRequest, new_database: Callable[[str], Database]) -> AsyncIterator[Database]:
     """Each kind of database."""
-    async for made in _database(request.param, tmp_path, new_postgres):
+    async for made in _database(new_database(request.param)):
         yield made
 
 
 @pytest.fixture(params=SHARED)
 async def shared_database(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], str]
+    request: pytest.FixtureRequest, new_database: Callable[[str], Database]
 ) -> AsyncIterator[Database]:
     """Each kind that several nodes can open."""
-    async for made in _database(request.param, tmp_path, new_postgres):
+    async for made in _database(new_database(request.param)):
+        yield made
+
+
+@pytest.fixture(params=SQL)
+async def sql_database(
+    request: pytest.FixtureRequest, new_database: Callable[[str], Database]
+) -> AsyncIterator[Database]:
+    """Each kind that several nodes can open, and that takes SQL."""
+    async for made in _database(new_database(request.param)):
         yield made
 
 

@@ -13,7 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from mcp_persist_sa.engine import configure_sqlite
 from mcp_persist_sa.store import Store, open_store
 
-SHARED: tuple[str, ...] = ("sqlite", "postgres")
+SQL: tuple[str, ...] = ("sqlite", "postgres")
+"""SQL databases that several stores, and other processes, can open."""
+
+REDIS: tuple[str, ...] = ("valkey", "redis", "valkey-cluster")
+"""Servers of Redis' kind."""
+
+SHARED: tuple[str, ...] = (*SQL, *REDIS)
 """Databases that several stores, and other processes, can open."""
 
 ALL: tuple[str, ...] = (*SHARED, "sqlite-memory", "sqlite-engine", "postgres-engine")
@@ -28,6 +34,10 @@ class Database:
     dsn: str
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _engines: list[AsyncEngine] = field(default_factory=list[AsyncEngine])
+
+    @property
+    def is_redis(self) -> bool:
+        return self.kind in REDIS
 
     @property
     def is_postgres(self) -> bool:
@@ -60,8 +70,10 @@ class Database:
             await engine.dispose()
 
 
-def make(kind: str, folder: Path, new_postgres: Callable[[], str]) -> Database:
-    """A database of that kind; `new_postgres` gives the DSN of a migrated, empty one."""
+def make(kind: str, folder: Path, new_postgres: Callable[[], str], new_redis: Callable[[str], str]) -> Database:
+    """A database of that kind; `new_postgres` gives the DSN of a migrated, empty one, `new_redis` that of a prefix."""
+    if kind in REDIS:
+        return Database(kind, new_redis(kind))
     if kind.startswith("postgres"):
         return Database(kind, new_postgres())
     return Database(kind, "sqlite://" if kind == "sqlite-memory" else f"sqlite:///{folder / 'store.db'}")

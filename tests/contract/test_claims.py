@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from mcp_persist_sa import Gap, InvalidInput, Overloaded, PersistError, Store, StoreClosed, StreamClaimed, TooLarge
-from tests.contract.support import PATIENCE, execute, fill, messages, rest, to_the_end
+from tests.contract.beside import lose_events
+from tests.contract.support import PATIENCE, fill, messages, rest, to_the_end
 from tests.databases import Database
 
 
@@ -267,7 +268,7 @@ async def test_a_gap_in_a_claimed_stream_is_told(shared_database: Database) -> N
     store = await shared_database.open()
     writer = store.claim("session", "1")
     ids = [await writer.append(str(n)).durable() for n in range(1, 5)]
-    await execute(shared_database, "DELETE FROM mcp_events WHERE sequence = 2")
+    await lose_events(shared_database, 2)
     assert (await store.read("session", after=ids[0])).items[0] == Gap(2, 2)
 
 

@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from mcp_persist_sa import Gap, HistoryLost, InvalidInput, NewEvent, Store, StreamNotFound, TooLarge, UnknownEvent
-from tests.contract.support import Clock, execute, fill, messages, to_the_end
+from tests.contract.beside import lose_events
+from tests.contract.support import Clock, fill, messages, to_the_end
 from tests.databases import Database
 
 MEGABYTE = 1024 * 1024
@@ -166,7 +167,7 @@ async def test_a_page_says_that_the_session_was_closed(store: Store) -> None:
 async def test_a_number_that_was_never_stored_is_a_gap(shared_database: Database) -> None:
     store = await shared_database.open()
     ids = await fill(store, "session", "1", 7)
-    await execute(shared_database, "DELETE FROM mcp_events WHERE sequence IN (3, 4, 6)")
+    await lose_events(shared_database, 3, 4, 6)
     page = await store.read("session", after=ids[0])
     assert [item if isinstance(item, Gap) else item.sequence for item in page.items] == [2, Gap(3, 4), 5, Gap(6, 6), 7]
     assert [event.sequence for event in page.events] == [2, 5, 7]
@@ -175,7 +176,7 @@ async def test_a_number_that_was_never_stored_is_a_gap(shared_database: Database
 async def test_a_gap_at_the_beginning_of_a_stream_is_said(shared_database: Database) -> None:
     store = await shared_database.open()
     await fill(store, "session", "1", 3)
-    await execute(shared_database, "DELETE FROM mcp_events WHERE sequence = 1")
+    await lose_events(shared_database, 1)
     page = await store.read("session", stream_id="1")
     assert page.items[0] == Gap(1, 1)
 
@@ -183,7 +184,7 @@ async def test_a_gap_at_the_beginning_of_a_stream_is_said(shared_database: Datab
 async def test_a_gap_between_two_pages_is_said_once(shared_database: Database) -> None:
     store = await shared_database.open(page_events=2)
     await fill(store, "session", "1", 5)
-    await execute(shared_database, "DELETE FROM mcp_events WHERE sequence = 3")
+    await lose_events(shared_database, 3)
     items = await to_the_end(store, "session", stream_id="1")
     assert [item if isinstance(item, Gap) else item.sequence for item in items] == [1, 2, Gap(3, 3), 4, 5]
 
@@ -191,7 +192,7 @@ async def test_a_gap_between_two_pages_is_said_once(shared_database: Database) -
 async def test_the_recent_events_tell_of_a_gap_among_them(shared_database: Database) -> None:
     store = await shared_database.open()
     await fill(store, "session", "1", 5)
-    await execute(shared_database, "DELETE FROM mcp_events WHERE sequence = 4")
+    await lose_events(shared_database, 4)
     items = (await store.recent("session", "1", limit=3)).items
     assert [item if isinstance(item, Gap) else item.sequence for item in items] == [2, 3, Gap(4, 4), 5]
 

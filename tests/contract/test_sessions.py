@@ -20,7 +20,8 @@ from mcp_persist_sa import (
     TooLarge,
     UnknownEvent,
 )
-from tests.contract.support import Clock, execute, fill, messages
+from tests.contract.beside import count
+from tests.contract.support import Clock, fill, messages
 from tests.databases import Database
 
 GIVEN: dict[str, Any] = {
@@ -282,8 +283,8 @@ async def test_a_deletion_leaves_no_row_behind(shared_database: Database) -> Non
     await store.state("given").delete("a")
     await fill(store, "given", "1", 2)
     await store.sessions.delete("given")
-    for table in ("mcp_sessions", "mcp_session_state", "mcp_streams", "mcp_events"):
-        assert await execute(shared_database, f"SELECT count(*) FROM {table}") == [(0,)]
+    for what in ("sessions", "state", "streams", "events"):
+        assert await count(shared_database, what) == 0
 
 
 async def test_a_deleted_session_s_id_can_be_given_again(store: Store) -> None:

@@ -8,7 +8,8 @@ from contextlib import aclosing
 import pytest
 
 from mcp_persist_sa import Gap, HistoryLost, InvalidInput, SessionNotFound, Store, UnknownEvent
-from tests.contract.support import PATIENCE, Clock, execute, fill, rest, take
+from tests.contract.beside import count, lose_events
+from tests.contract.support import PATIENCE, Clock, fill, rest, take
 from tests.databases import Database
 
 
@@ -85,14 +86,14 @@ async def test_what_a_tail_gives_is_durable(shared_database: Database) -> None:
     async with aclosing(store.tail("session", stream_id="1")) as items:
         receipt = store.claim("session", "1").append("a")
         await take(items, 1)
-        assert await execute(shared_database, "SELECT count(*) FROM mcp_events") == [(1,)]
+        assert await count(shared_database, "events") == 1
     await receipt.durable()
 
 
 async def test_a_tail_tells_of_a_gap(shared_database: Database) -> None:
     store = await shared_database.open()
     ids = await fill(store, "session", "1", 5, final=True)
-    await execute(shared_database, "DELETE FROM mcp_events WHERE sequence IN (2, 3)")
+    await lose_events(shared_database, 2, 3)
     items = await rest(store.tail("session", after=ids[0]))
     assert [item if isinstance(item, Gap) else item.sequence for item in items] == [Gap(2, 3), 4, 5]
 

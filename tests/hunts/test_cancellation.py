@@ -115,22 +115,22 @@ async def _nobody_is_connected(database: Database) -> bool:
     return await execute(database, f"SELECT count(*) FROM {CLIENTS}") == [(0,)]
 
 
-async def test_opening_that_is_given_up_leaves_nothing_behind(shared_database: Database, rng: Random) -> None:
+async def test_opening_that_is_given_up_leaves_nothing_behind(sql_database: Database, rng: Random) -> None:
     for _ in range(15 * HUNT):
-        store = Store(shared_database.dsn)
+        store = Store(sql_database.dsn)
         opening = asyncio.ensure_future(store.open())
         await asyncio.sleep(rng.uniform(0, 0.1))
         opening.cancel()
         await bounded(_settled(opening))
         assert opening.cancelled() or opening.exception() is None
         await store.close()
-    await eventually("nobody is connected", lambda: _nobody_is_connected(shared_database))
-    await use_everything(await shared_database.open(), "after")
+    await eventually("nobody is connected", lambda: _nobody_is_connected(sql_database))
+    await use_everything(await sql_database.open(), "after")
 
 
-async def test_closing_that_is_given_up_closes_all_the_same(shared_database: Database, rng: Random) -> None:
+async def test_closing_that_is_given_up_closes_all_the_same(sql_database: Database, rng: Random) -> None:
     for _ in range(10 * HUNT):
-        store = await Store(shared_database.dsn).open()
+        store = await Store(sql_database.dsn).open()
         await asyncio.gather(*(store.sessions.count() for _ in range(20)))
         receipts = [store.claim("session", f"{n}").append("x", final=True) for n in range(100)]
         closing = asyncio.ensure_future(store.close())
@@ -139,8 +139,8 @@ async def test_closing_that_is_given_up_closes_all_the_same(shared_database: Dat
         await bounded(_settled(closing), *(receipt.durable() for receipt in receipts))
         assert closing.cancelled() or closing.exception() is None
         del store
-    await eventually("nobody is connected", lambda: _nobody_is_connected(shared_database))
-    await use_everything(await shared_database.open(), "after")
+    await eventually("nobody is connected", lambda: _nobody_is_connected(sql_database))
+    await use_everything(await sql_database.open(), "after")
 
 
 async def test_waits_for_room_in_a_full_queue_are_given_up_without_harm(

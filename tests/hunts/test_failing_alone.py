@@ -57,9 +57,9 @@ async def _refusing(database: Database) -> Store:
 
 @pytest.mark.parametrize("poisoned", [0, 7, 19])
 async def test_an_event_that_the_database_refuses_fails_alone(
-    shared_database: Database, poisoned: int, pools: Pools
+    sql_database: Database, poisoned: int, pools: Pools
 ) -> None:
-    store = await _refusing(shared_database)
+    store = await _refusing(sql_database)
     texts = [POISON if n == poisoned else f"good {n}" for n in range(20)]
     results = await bounded(*(store.append("session", f"{n % 3}", text) for n, text in enumerate(texts)))
     assert [n for n, result in enumerate(results) if isinstance(result, Exception)] == [poisoned]
@@ -67,39 +67,39 @@ async def test_an_event_that_the_database_refuses_fails_alone(
     assert isinstance(error, PersistError)
     assert not isinstance(error, StoreUnavailable)
     assert "refused by the test" in str(error)
-    rows = await stored_rows(shared_database)
+    rows = await stored_rows(sql_database)
     check_streams(rows)
     check_once(rows, {id_: text for id_, text in zip(results, texts, strict=True) if text != POISON})
     assert len(rows) == 19
-    await check_nothing_left(shared_database, pools)
+    await check_nothing_left(sql_database, pools)
 
 
-async def test_all_events_of_one_call_fail_together(shared_database: Database) -> None:
-    store = await _refusing(shared_database)
+async def test_all_events_of_one_call_fail_together(sql_database: Database) -> None:
+    store = await _refusing(sql_database)
     batches = [["a", "b"], ["c", POISON, "d"], ["e", "f"]]
     results = await bounded(
         *(store.append_many("session", "1", [NewEvent(text) for text in texts]) for texts in batches)
     )
     assert [isinstance(result, PersistError) for result in results] == [False, True, False]
-    assert [row.message for row in await stored_rows(shared_database)] == ["a", "b", "e", "f"]
+    assert [row.message for row in await stored_rows(sql_database)] == ["a", "b", "e", "f"]
 
 
-async def test_a_final_event_that_the_database_refuses_leaves_its_stream_open(shared_database: Database) -> None:
-    store = await _refusing(shared_database)
+async def test_a_final_event_that_the_database_refuses_leaves_its_stream_open(sql_database: Database) -> None:
+    store = await _refusing(sql_database)
     results = await bounded(
         store.append("session", "1", "before"),
         store.append("session", "1", POISON, final=True),
         store.append("session", "1", "after"),
     )
     assert [isinstance(result, PersistError) for result in results] == [False, True, False]
-    rows = await stored_rows(shared_database)
+    rows = await stored_rows(sql_database)
     assert [row.message for row in rows] == ["before", "after"]
     check_streams(rows)
 
 
 @pytest.mark.parametrize("poisoned", [0, 2, 4])
-async def test_a_claimed_event_that_the_database_refuses_is_a_gap(shared_database: Database, poisoned: int) -> None:
-    store = await _refusing(shared_database)
+async def test_a_claimed_event_that_the_database_refuses_is_a_gap(sql_database: Database, poisoned: int) -> None:
+    store = await _refusing(sql_database)
     writer = store.claim("session", "1")
     receipts = [writer.append(POISON if n == poisoned else f"good {n}") for n in range(5)]
     results = await bounded(*(receipt.durable() for receipt in receipts), store.append("session", "2", "another"))

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from mcp_persist_sa.migrate import upgrade
-from tests.databases import SHARED
+from tests.databases import SQL
 from tests.nodes import environments
 from tests.nodes.balancer import Balancer
 from tests.nodes.client import Client
@@ -23,7 +23,7 @@ from tests.nodes.node import Node
 from tests.nodes.wire import PATIENCE
 from tests.servers import ChildProcess, Databases
 
-CLUSTERS = [pair for pair in product(HOSTS, SHARED) if pair != ("lowlevel", "postgres")]
+CLUSTERS = [pair for pair in product(HOSTS, SQL) if pair != ("lowlevel", "postgres")]
 """The low-level server differs from its MCPServer in how its app is made, which is no matter of the database."""
 
 PATIENT = {"patience": PATIENCE}

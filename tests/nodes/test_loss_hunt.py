@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from mcp_persist_sa.migrate import upgrade
-from tests.databases import SHARED
+from tests.databases import SQL
 from tests.hunts.support import HUNT
 from tests.nodes.client import Client
 from tests.nodes.cluster import Cluster
@@ -36,9 +36,7 @@ CALLS_AT_ONCE = 2
 Told = tuple[Any, ...]
 
 
-@pytest_asyncio.fixture(
-    loop_scope="session", params=list(product(DISCONNECTS, SHARED)), ids=lambda param: "-".join(param)
-)
+@pytest_asyncio.fixture(loop_scope="session", params=list(product(DISCONNECTS, SQL)), ids=lambda param: "-".join(param))
 async def prey(
     request: pytest.FixtureRequest, interpreter: Interpreter, tmp_path: Path, postgres_template: Databases
 ) -> AsyncIterator[Cluster]:

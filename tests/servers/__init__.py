@@ -6,6 +6,7 @@ from .pgbouncer import PgBouncer
 from .postgres import PostgresServer
 from .processes import ChildProcess
 from .proxy import FaultProxy, contains
+from .redis import RedisCluster, RedisServer
 from .spawning import ServerError
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "FaultProxy",
     "PgBouncer",
     "PostgresServer",
+    "RedisCluster",
+    "RedisServer",
     "ServerError",
     "contains",
 ]

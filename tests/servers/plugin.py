@@ -5,6 +5,7 @@ The server starts once per run, in the process that controls the workers of pyte
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import signal
@@ -17,6 +18,7 @@ from .databases import Databases
 from .launch import die_with_parent
 from .pgbouncer import PgBouncer
 from .postgres import PostgresServer
+from .redis import REDIS_DSN, REMEDY, VALKEY_DSN, RedisCluster, RedisServer, find_redis, find_valkey
 from .spawning import ServerError
 
 if TYPE_CHECKING:
@@ -167,6 +169,52 @@ def own_postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     settings: dict[str, str] = getattr(request, "param", {})
     with PostgresServer(private=True, settings=settings) as server:
         yield server
+
+
+class _RedisServers:
+    """The servers of one worker, each started when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, RedisServer | RedisCluster] = {}
+        self._numbers = itertools.count(1)
+        self._prefix = f"test_{secrets.token_hex(4)}"
+
+    def new(self, kind: str) -> str:
+        """The DSN of an empty key prefix."""
+        given = os.environ.get({"valkey": VALKEY_DSN, "redis": REDIS_DSN}.get(kind, ""))
+        dsn = given or self._server(kind).dsn
+        return f"{dsn}{'&' if '?' in dsn else '?'}key_prefix={self._prefix}_{next(self._numbers)}"
+
+    def _server(self, kind: str) -> RedisServer | RedisCluster:
+        if kind not in self._started:
+            binary = find_redis() if kind == "redis" else find_valkey()
+            if binary is None:
+                raise ServerError(REMEDY)
+            server = RedisCluster(binary) if kind.endswith("-cluster") else RedisServer(binary)
+            server.start()
+            self._started[kind] = server
+        return self._started[kind]
+
+    def log(self) -> str:
+        return "\n".join(server.log() for server in self._started.values())
+
+    def close(self) -> None:
+        for server in self._started.values():
+            server.close()
+
+
+@pytest.fixture(scope="session")
+def redis_servers() -> Iterator[_RedisServers]:
+    """Servers of Redis' kind, shared by the tests of this worker; not to be paused or stopped."""
+    servers = _RedisServers()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture
+def new_redis(redis_servers: _RedisServers) -> Callable[[str], str]:
+    """Gives the DSN of an empty key prefix on a server of a kind."""
+    return redis_servers.new
 
 
 @pytest.fixture

@@ -14,13 +14,12 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.databases import ALL, SHARED, make
+from tests.databases import ALL, SHARED, Database
 from tests.stateful.machine import StoreMachine
 from tests.stateful.world import World
 
@@ -37,8 +36,8 @@ def _seed() -> int:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_the_store_answers_as_the_model_does(kind: str, tmp_path: Path, new_postgres: Callable[[], str]) -> None:
-    world = World(make(kind, tmp_path, new_postgres))
+def test_the_store_answers_as_the_model_does(kind: str, new_database: Callable[[str], Database]) -> None:
+    world = World(new_database(kind))
     number = _seed()
     print(f"MCP_PERSIST_SA_TEST_SEED={number}")
 

@@ -1,0 +1,95 @@
+"""How a batch of events is stored: by one script, which numbers the events of streams to which anyone may append."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from mcp_persist_sa.backends.redis.keys import Keys, milliseconds
+from mcp_persist_sa.backends.redis.retention import Retention
+from mcp_persist_sa.backends.redis.scripts import APPEND
+from mcp_persist_sa.backends.redis.server import Call, Server, Value
+from mcp_persist_sa.errors import OutcomeUnknown, StreamClaimed
+from mcp_persist_sa.faults import Failure
+from mcp_persist_sa.identity import new_stream_key
+from mcp_persist_sa.models import NewEvent
+from mcp_persist_sa.options import Options
+from mcp_persist_sa.protocols import Append, Place
+
+logger = logging.getLogger(__name__)
+
+_KINDS = {(False, False): "p", (False, True): "P", (True, False): "m", (True, True): "M"}
+"""What stands before a message: whether there is one, and whether the event is final."""
+
+
+class Appends(Retention):
+    """Whoever writes events."""
+
+    def __init__(self, server: Server, options: Options, keys: Keys) -> None:
+        super().__init__(server, options, keys)
+        self._writer_id = new_stream_key()
+
+    async def append(self, batch: Sequence[Append], batch_number: int) -> list[Place | Exception]:
+        """See `EventBackend`."""
+        parts = self._parts(batch)
+        calls = [self._append_call(part, batch_number) for part in parts]
+        try:
+            answers = await self._server.once(calls)
+        except Failure as failure:
+            raise failure.error from failure.__cause__
+        places: dict[int, Place | Exception] = {}
+        for part, answer in zip(parts, answers, strict=True):
+            for n, group in enumerate(part):
+                places[id(group)] = _place(answer[2 * n], answer[2 * n + 1])
+        await self._trim_grown([group for group in batch if isinstance(places[id(group)], Place)])
+        return [places[id(group)] for group in batch]
+
+    def _parts(self, batch: Sequence[Append]) -> list[Sequence[Append]]:
+        """What one script can store: everything, but in a cluster what is of one session."""
+        if not self._server.is_split:
+            return [batch]
+        parts: dict[str, list[Append]] = {}
+        for group in batch:
+            parts.setdefault(group.session_key, []).append(group)
+        return [*parts.values()]
+
+    def _append_call(self, groups: Sequence[Append], batch_number: int) -> Call:
+        kept = milliseconds(self._options.span("event_ttl"))
+        arguments: list[Value] = [self._now(), kept, self._writer_id, batch_number]
+        for group in groups:
+            arguments += _head(group)
+            arguments += [
+                f"{nonce}{_kind(event)}{event.message or ''}"
+                for event, nonce in zip(group.events, group.nonces, strict=True)
+            ]
+        return Call(APPEND, [self._keys.session(group.session_key) for group in groups], arguments)
+
+
+def _head(group: Append) -> list[Value]:
+    claim, final = group.claim, int(group.events[-1].final)
+    if claim is None:
+        return ["s", group.stream_id, new_stream_key(), len(group.events), final, 0, "", ""]
+    return [
+        "o" if claim.opening else "c",
+        group.stream_id,
+        claim.stream_key,
+        len(group.events),
+        final,
+        claim.first_sequence,
+        claim.node_id or "",
+        "" if claim.will is None else f"+{claim.will}",
+    ]
+
+
+def _kind(event: NewEvent) -> str:
+    return _KINDS[event.message is not None, event.final]
+
+
+def _place(key: bytes, first: bytes) -> Place | Exception:
+    if key == b"claimed":
+        return StreamClaimed(
+            "The stream is open in other hands, or was deleted. Wait until it ends, or give the stream another id."
+        )
+    if key == b"unknown":
+        return OutcomeUnknown("The reply was lost, and the events are not there (any more).")
+    return Place(key.decode(), int(first))

@@ -1,0 +1,51 @@
+"""What is found out about a server when it is opened: whether it can be used, and what it would lose."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any, cast
+
+from mcp_persist_sa.backends.redis.server import Server
+from mcp_persist_sa.errors import InvalidOption, StoreUnavailable
+from mcp_persist_sa.options import Options
+
+logger = logging.getLogger(__name__)
+
+_OLDEST = (6, 2)
+_WAITS_FOR_DISK = (7, 2)
+
+
+async def check_server(server: Server, options: Options) -> None:
+    """Refuse a server that is too old, and warn of one that does not keep what it is given.
+
+    What a server does not tell, as many that are managed do not, is taken to be right.
+
+    Raises:
+        InvalidOption: It cannot do what the options demand.
+        StoreUnavailable: It cannot be reached, or refuses (`AccessDenied`).
+    """
+    info, save = await server.ask(["INFO"], ["CONFIG", "GET", "save"])
+    facts = _facts(info)
+    version = tuple(int(part) for part in re.findall(r"\d+", facts.get("redis_version", ""))[:2])
+    if version and version < _OLDEST:
+        raise StoreUnavailable(f"This is Redis {facts['redis_version']}. Use Redis 6.2 or newer, or Valkey.")
+    if options.wait_aof and (version < _WAITS_FOR_DISK or facts.get("aof_enabled") == "0"):
+        raise InvalidOption("The option wait_aof needs Redis 7.2, or Valkey, with `appendonly yes`.")
+    if facts.get("aof_enabled") == "0" and save in ([b"save", b""], {"save": ""}):
+        logger.warning("This Redis writes nothing to disk: a restart loses everything. Set `appendonly yes`.")
+    policy = facts.get("maxmemory_policy", "")
+    if policy.startswith("allkeys-"):
+        logger.warning(
+            "This Redis removes sessions and events when its memory is full (maxmemory-policy %s). Set `noeviction`.",
+            policy,
+        )
+
+
+def _facts(info: Any) -> dict[str, str]:
+    if isinstance(info, dict):
+        return {str(name): str(value) for name, value in cast("dict[Any, Any]", info).items()}
+    if not isinstance(info, bytes):
+        return {}
+    pairs = (line.partition(":") for line in info.decode(errors="replace").splitlines())
+    return {name: value for name, _, value in pairs}

@@ -1,0 +1,138 @@
+"""How events are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mcp_persist_sa.backends.redis.keys import moment
+from mcp_persist_sa.backends.redis.nodes import Nodes
+from mcp_persist_sa.backends.redis.scripts import READ, STREAMS
+from mcp_persist_sa.errors import HistoryLost, SessionNotFound
+from mcp_persist_sa.identity import EventId, new_nonces, unescape_stream_id, unknown_event
+from mcp_persist_sa.models import Event, Gap, Page, StreamInfo
+from mcp_persist_sa.protocols import Located
+
+_GRACE = 1_000_000
+"""Microseconds between taking a stream from its node and ending it."""
+
+
+class Reads(Nodes):
+    """Whoever reads events."""
+
+    async def locate(self, session_key: str, stream_id: str) -> Located:
+        """See `EventBackend`."""
+        answer = await self._read(STREAMS, session_key, "locate", stream_id)
+        if answer[0] == b"expired":
+            raise _session_expired()
+        return Located(answer[1].decode() or None, bool(answer[2]), bool(answer[3]))
+
+    async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Page:
+        """See `EventBackend`."""
+        answer = await self._page(session_key, "forward", after, limit, max_bytes)
+        items = _items(after.stream_key, int(answer[2]), answer[7])
+        finished = items[-1].final if items and isinstance(items[-1], Event) else answer[3] == b"1"
+        return await self._complete(items, answer, finished=finished and not answer[1])
+
+    async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Page:
+        """See `EventBackend`."""
+        answer = await self._page(session_key, "back", before, limit, max_bytes)
+        rows = answer[7][::-1]
+        start = int(rows[0].split(b":", 1)[0]) - 1 if rows else 0
+        items = _items(before.stream_key, start, rows)
+        last = items[-1] if items else None
+        at_end = last is None and not before.nonce and answer[3] == b"1"
+        return await self._complete(items, answer, finished=at_end or (isinstance(last, Event) and last.final))
+
+    async def _page(self, session_key: str, direction: str, place: EventId, limit: int, max_bytes: int) -> list[Any]:
+        answer = await self._read(
+            READ,
+            session_key,
+            *(direction, place.stream_key, place.sequence, place.nonce),
+            *(limit, max_bytes, self._ttl("event_ttl")),
+        )
+        if answer[0] == b"unknown":
+            raise unknown_event()
+        if answer[0] == b"expired":
+            raise _session_expired()
+        if answer[0] == b"lost":
+            raise HistoryLost(
+                "Events after this one are gone: expired, purged or rolled back. Read the present state anew."
+            )
+        return answer
+
+    async def _complete(self, items: list[Event | Gap], answer: list[Any], *, finished: bool) -> Page:
+        last = items[-1] if items else None
+        return Page(
+            items=tuple(items),
+            event_id=last.event_id if isinstance(last, Event) else None,
+            finished=finished,
+            closed=bool(answer[4]),
+            more=bool(answer[1]),
+            abandoned=bool(answer[5]) and not await self._is_alive(answer[5].decode()),
+            stream_id=unescape_stream_id(answer[6].decode()),
+        )
+
+    # Streams
+
+    async def streams(self, session_key: str, *, after: str, limit: int) -> list[StreamInfo]:
+        """See `EventBackend`."""
+        keys = sorted(key.decode() for key in await self._read(STREAMS, session_key, "keys"))
+        chosen = [key for key in keys if key > after][:limit]
+        infos = [await self.stream(session_key, key) for key in chosen]
+        return [info for info in infos if info is not None]
+
+    async def stream(self, session_key: str, stream_key: str) -> StreamInfo | None:
+        """See `EventBackend`."""
+        count = size = seen = 0
+        first = last = ""
+        while True:
+            found = await self._read(STREAMS, session_key, "info", stream_key, self._ttl("event_ttl"), seen)
+            if not found:
+                return None
+            count, size, seen = count + found[6], size + found[7], found[10]
+            first, last = first or found[8].decode(), found[9].decode() or last
+            if not seen:
+                return _info(stream_key, found, count, size, first, last)
+
+    async def end_abandoned(self, session_key: str, stream_key: str) -> None:
+        """See `EventBackend`."""
+        dead, nonce = "", new_nonces(1)[0]
+        while node := await self._write(STREAMS, session_key, "end_abandoned", stream_key, dead, nonce, _GRACE):
+            dead = node.decode()
+            if await self._is_alive(dead):
+                return
+
+
+def _session_expired() -> SessionNotFound:
+    return SessionNotFound("The session has expired. Open a new one.")
+
+
+def _items(stream_key: str, position: int, rows: Sequence[bytes]) -> list[Event | Gap]:
+    items: list[Event | Gap] = []
+    for row in rows:
+        number, at, content = row.split(b":", 2)
+        sequence, kind = int(number), content[8:9]
+        if sequence != position + 1:
+            items.append(Gap(position + 1, sequence - 1))
+        event_id = f"{stream_key}.{sequence}.{content[:8].decode()}"
+        message = content[9:].decode() if kind in b"mM" else None
+        items.append(Event(event_id, sequence, message, kind in b"MP", moment(at)))
+        position = sequence
+    return items
+
+
+def _info(stream_key: str, found: list[Any], count: int, size: int, first: str, last: str) -> StreamInfo:
+    return StreamInfo(
+        stream_id=unescape_stream_id(found[5].decode()),
+        stream_key=stream_key,
+        count=count,
+        size=size,
+        first_event_id=f"{stream_key}.{first}" if first else None,
+        last_event_id=f"{stream_key}.{last}" if last else None,
+        last_sequence=int(found[2]),
+        created_at=moment(found[3]),
+        last_activity_at=moment(found[4]),
+        finished=found[1] == b"1",
+        claimed=found[0] == b"1",
+    )

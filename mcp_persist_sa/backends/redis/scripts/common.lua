@@ -1,0 +1,187 @@
+-- What the scripts share. KEYS are the bases of the keys of sessions; ARGV[1] is the time in microseconds, or empty for
+-- the server's clock. Numbers are text wherever they are stored, because Lua's are written in another way.
+
+local call = redis.call
+
+-- How much later than it should things expire by themselves, in milliseconds.
+local MARGIN = 60000
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function clock()
+  if ARGV[1] ~= '' then
+    return ARGV[1]
+  end
+  local time = call('TIME')
+  return time[1] .. string.format('%06d', time[2])
+end
+
+-- By how much later, because expiry is not set anew with each event: a part of the time for which events are kept.
+local SELDOM = 0.01
+
+-- Streams: all that is known of one stands in the field k<key> of the hash :t, its will in w<key>; the field =<name>
+-- has the key of the newest of that name. The list :o has their keys in the order of their opening.
+
+local STREAM = '^' .. string.rep('(%S+) ', 11) .. '(.*)$'
+
+local function stream_of(base, key)
+  local found = call('HGET', base .. ':t', 'k' .. key)
+  if not found then
+    return nil
+  end
+  local s = {key = key}
+  s.last, s.nonce, s.at, s.claimed, s.finished, s.created, s.purged, s.purged_nonce, s.node, s.taken, s.kept, s.name =
+    string.match(found, STREAM)
+  return s
+end
+
+local function save_stream(base, s)
+  call('HSET', base .. ':t', 'k' .. s.key, table.concat({
+    s.last, s.nonce, s.at, s.claimed, s.finished, s.created, s.purged, s.purged_nonce, s.node, s.taken, s.kept, s.name,
+  }, ' '))
+end
+
+local function forget_stream(base, s)
+  call('HDEL', base .. ':t', 'k' .. s.key, 'w' .. s.key)
+  if call('HGET', base .. ':t', '=' .. s.name) == s.key then
+    call('HDEL', base .. ':t', '=' .. s.name)
+  end
+  call('UNLINK', base .. ':e:' .. s.key)
+end
+
+-- Events: a list a stream, of <number>:<time>:<nonce><kind><message>. Numbers rise, and may leave some out.
+
+local EVENT = '^(%d+):(-?%d+):'
+
+local function number_at(list, index)
+  return tonumber((string.match(call('LINDEX', list, index), EVENT)))
+end
+
+-- How many events of a list have this number or a lower one. Where nothing is left out, that is known beforehand.
+local function count_through(list, number)
+  local count = call('LLEN', list)
+  if count == 0 or number < number_at(list, 0) then
+    return 0
+  end
+  local low, high = 1, math.min(count, number - number_at(list, 0) + 1)
+  if number_at(list, high - 1) <= number then
+    return high
+  end
+  while high - low > 1 do
+    local middle = math.floor((low + high) / 2)
+    if number_at(list, middle - 1) <= number then
+      low = middle
+    else
+      high = middle
+    end
+  end
+  return low
+end
+
+local function parse_event(event)
+  local number, at = string.match(event, EVENT)
+  local head = #number + #at + 2
+  return number, at, string.sub(event, head + 1, head + 8), #event - head - 9
+end
+
+-- Add an event to the end of a stream. Where the list is new, what was before has expired as a whole.
+local function add_event(base, s, number, now, content)
+  if call('RPUSH', base .. ':e:' .. s.key, number .. ':' .. now .. ':' .. content) == 1 then
+    s.kept = '-'
+    if tonumber(s.last) > tonumber(s.purged) then
+      s.purged, s.purged_nonce = s.last, s.nonce
+    end
+  end
+  s.last, s.nonce, s.at = number, string.sub(content, 1, 8), now
+end
+
+-- Remove the first events of a stream, and mark the last of them.
+local function cut(base, s, count)
+  local list = base .. ':e:' .. s.key
+  local last = count > 0 and call('LINDEX', list, count - 1)
+  if not last then
+    return 0
+  end
+  local number, _, nonce = parse_event(last)
+  call('LTRIM', list, count, -1)
+  s.purged, s.purged_nonce = number, nonce
+  save_stream(base, s)
+  return count
+end
+
+-- How many events at the beginning of a list have expired, looked for among the first of them.
+local function count_expired(list, oldest, most)
+  local expired, seen = 0, 0
+  while seen < most do
+    local chunk = call('LRANGE', list, seen, seen + 99)
+    for i, event in ipairs(chunk) do
+      local _, at = string.match(event, EVENT)
+      if tonumber(at) <= oldest then
+        expired = seen + i
+      end
+    end
+    seen = seen + 100
+    if expired < seen then
+      break
+    end
+  end
+  return expired
+end
+
+-- Sessions: a hash :s; t, u, e and x are when it was opened, used, will expire and was closed.
+
+local function session_of(base)
+  local found = call('HMGET', base .. ':s', 't', 'e', 'x')
+  return {recorded = found[1] ~= false, created = found[1], expires = found[2], closed = found[3] ~= false}
+end
+
+local function is_over(session, now)
+  return session.expires and tonumber(session.expires) <= tonumber(now)
+end
+
+local function expire(key, milliseconds)
+  if milliseconds then
+    call('PEXPIRE', key, text(milliseconds))
+  else
+    call('PERSIST', key)
+  end
+end
+
+-- Keep a session's record and state for their time. The record outlives the events: what a session has left must not
+-- look like that of one that was never recorded.
+local function keep_session(base, now)
+  local expires = call('HGET', base .. ':s', 'e')
+  local own = expires and math.max(0, tonumber(expires) - tonumber(now)) / 1000 + MARGIN
+  local longest = call('PTTL', base .. ':t')
+  expire(base .. ':v', own)
+  expire(base .. ':j', own)
+  expire(base .. ':s', own and longest ~= -1 and math.max(own, longest))
+  -- A stream that has not ended is known for as long as its session.
+  if longest >= 0 and (not own or own > longest) then
+    expire(base .. ':t', own)
+    expire(base .. ':o', own)
+  end
+end
+
+-- What is kept of the values of a session: <version> <writer> <time> by name in the hash :v, the JSON in :j.
+local VALUE = '^(%d+) (%S+) (-?%d+)$'
+
+local function remove_streams(base)
+  local streams, events = call('LRANGE', base .. ':o', 0, -1), 0
+  for _, key in ipairs(streams) do
+    events = events + call('LLEN', base .. ':e:' .. key)
+    call('UNLINK', base .. ':e:' .. key)
+  end
+  call('UNLINK', base .. ':t', base .. ':o')
+  return #streams, events
+end
+
+-- Remove all of a session, and say how many sessions, streams, events and values there were.
+local function remove_session(base)
+  local streams, events = remove_streams(base)
+  local values = call('HLEN', base .. ':j')
+  call('UNLINK', base .. ':v', base .. ':j')
+  return {call('DEL', base .. ':s'), streams, events, values}
+end

@@ -1,0 +1,77 @@
+"""What the contract tests do to a database past the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from redis import asyncio as aioredis
+
+from tests.contract.support import execute
+from tests.databases import Database
+
+_TABLES = {
+    "sessions": "mcp_sessions",
+    "streams": "mcp_streams",
+    "events": "mcp_events",
+    "state": "mcp_session_state",
+}
+
+
+async def lose_events(database: Database, *sequences: int) -> None:
+    """Remove the events of these numbers as if they had never been stored."""
+    if not database.is_redis:
+        await execute(database, f"DELETE FROM mcp_events WHERE sequence IN ({', '.join(map(str, sequences))})")
+        return
+    async with _client(database) as client:
+        for key in await _keys(client, database, "}:e:*"):
+            for event in await client.lrange(key, 0, -1):
+                if int(event.split(b":")[0]) in sequences:
+                    await client.lrem(key, 1, event)
+
+
+async def count(database: Database, what: str) -> int:
+    """How many sessions, streams, events, or values and marks of deleted ones there are."""
+    if not database.is_redis:
+        return (await execute(database, f"SELECT count(*) FROM {_TABLES[what]}"))[0][0]
+    async with _client(database) as client:
+        if what == "sessions":
+            return len(await _keys(client, database, "}:s"))
+        if what == "state":
+            return sum([await client.hlen(key) for key in await _keys(client, database, "}:v")])
+        return sum(
+            [await client.llen(key) for key in await _keys(client, database, "}:o" if what == "streams" else "}:e:*")]
+        )
+
+
+class RedisBackup:
+    """A copy of all keys, taken at one moment and put back later."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._values: dict[bytes, bytes] = {}
+
+    async def take(self) -> None:
+        async with _client(self._database) as client:
+            for key in await _keys(client, self._database, "*"):
+                self._values[key] = await client.dump(key) or b""
+
+    async def put_back(self) -> None:
+        async with _client(self._database) as client:
+            for key in await _keys(client, self._database, "*"):
+                await client.delete(key)
+            for key, value in self._values.items():
+                await client.restore(key, 0, value)
+
+
+def _client(database: Database) -> Any:
+    parts = urlsplit(database.dsn)
+    if parts.scheme == "redis+cluster":
+        return aioredis.RedisCluster(host=parts.hostname, port=parts.port or 0)
+    return aioredis.Redis(host=parts.hostname or "", port=parts.port or 0)
+
+
+async def _keys(client: Any, database: Database, part: str) -> Sequence[bytes]:
+    prefix = parse_qs(urlsplit(database.dsn).query)["key_prefix"][0]
+    return [key async for key in client.scan_iter(match=f"{{{prefix}:*{part}", count=1000)]

@@ -1,0 +1,38 @@
+"""Servers that a test may pause, kill and start again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+
+import pytest
+
+from tests.servers.redis import REMEDY, Binary, RedisServer, find_redis, find_valkey
+
+NewServer = Callable[..., RedisServer]
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def binary(request: pytest.FixtureRequest) -> Binary:
+    """Each kind of server."""
+    found = find_valkey() if request.param == "valkey" else find_redis()
+    if found is None:
+        pytest.fail(REMEDY)
+    return found
+
+
+@pytest.fixture
+def new_server(binary: Binary) -> Iterator[NewServer]:
+    """Starts servers of this test's own."""
+    with ExitStack() as stack:
+
+        def start(settings: Mapping[str, str] | None = None, *, sentinel: bool = False) -> RedisServer:
+            return stack.enter_context(RedisServer(binary, settings, sentinel=sentinel))
+
+        yield start
+
+
+@pytest.fixture
+def server(new_server: NewServer) -> RedisServer:
+    """A server that keeps everything."""
+    return new_server({"appendonly": "yes", "appendfsync": "always"})
