@@ -42,14 +42,16 @@ def new_append(
     Raises:
         InvalidInput: One of them cannot be stored, or follows a final one.
     """
-    if not all(isinstance(event, NewEvent) for event in events):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInput("Each event is a NewEvent(message, final).")
     if not events:
         raise InvalidInput("There is no event to append.")
-    if any(event.final for event in events[:-1]):
-        raise InvalidInput("Nothing can follow a final event in the same call.")
-    sizes = tuple(message_size(event.message, max_message_bytes) for event in events)
-    return Append(session_key, stream_id, tuple(events), tuple(new_nonces(len(events))), sizes, claim)
+    sizes: list[int] = []
+    for event in events:
+        if not isinstance(event, NewEvent):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInput("Each event is a NewEvent(message, final).")
+        if event.final and len(sizes) < len(events) - 1:
+            raise InvalidInput("Nothing can follow a final event in the same call.")
+        sizes.append(message_size(event.message, max_message_bytes))
+    return Append(session_key, stream_id, tuple(events), tuple(new_nonces(len(events))), tuple(sizes), claim)
 
 
 def check_whole(what: str, number: int, least: int, most: int = 2**31 - 1) -> int:

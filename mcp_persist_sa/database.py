@@ -1,29 +1,19 @@
-"""Where work on connections is run: in threads of our own, or on an engine of asyncio.
+"""How work on a database is run: every query of this package is a plain function of a `Connection`.
 
-Every query of this package is a plain function of a `Connection`. `ThreadDatabase` calls it in a thread, one hop for
-all its statements, which is what makes SQLite fast; `AsyncDatabase` calls it through SQLAlchemy's bridge to asyncio.
+`connections.py` has the two ways to call it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncGenerator, Coroutine
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
 
-import sqlalchemy as sa
-from anyio import fail_after
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.pool import StaticPool
 
 from mcp_persist_sa.errors import StoreClosed
 from mcp_persist_sa.faults import Failure, Fault, connect_error, fault_of, persist_error, repeat
-from mcp_persist_sa.options import MAX_BUSY_SECONDS
-from mcp_persist_sa.transactions import Work, take_turn, transact
+from mcp_persist_sa.transactions import Work
 
 T = TypeVar("T")
 
@@ -40,13 +30,14 @@ class Database(Protocol):
     dialect: str
     timeout: float
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
         """Run work once; what the driver raises comes out as it is, or as `NotConnected`.
 
         Args:
             work: Called with a connection; its changes are committed when it returns.
             atomic: Whether it is of more than one statement that must happen together.
             writes: Whether it changes anything.
+            keep: Whether it comes again and again, one at a time, so that it may keep a connection for itself.
         """
         ...
 
@@ -63,14 +54,14 @@ class NotConnected(Exception):
     """No connection could be made, so nothing happened; the cause says why."""
 
 
-async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool) -> T:
+async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool, keep: bool = False) -> T:
     """Run work one time.
 
     Raises:
         Failure: The database did not do it.
     """
     try:
-        return await database.attempt(work, atomic=atomic, writes=writes)
+        return await database.attempt(work, atomic=atomic, writes=writes, keep=keep)
     except NotConnected as error:
         cause = error.__cause__ or error
         fault = Fault.UNDONE if fault_of(cause) is Fault.LOST else fault_of(cause)
@@ -116,183 +107,3 @@ def refuse_if(closed: bool) -> None:
     """Raise `StoreClosed` if so."""
     if closed:
         raise StoreClosed("The store was closed.")
-
-
-class ThreadDatabase:
-    """A SQLite engine of our own: one thread writes, others read.
-
-    In memory there is but one connection, so one thread does both.
-    """
-
-    dialect = "sqlite"
-
-    def __init__(self, engine: sa.Engine, *, timeout: float, readers: int) -> None:
-        self.timeout = timeout
-        self._engine = engine
-        self._closed = False
-        self._connections: list[sa.Connection] = []
-        self._begin = partial(take_turn, patience=min(timeout, MAX_BUSY_SECONDS))
-        self._held = threading.local()
-        self._writer: Executor = ThreadPoolExecutor(1, "mcp-persist-sa-writer")
-        in_memory = isinstance(engine.pool, StaticPool)
-        self._reader = self._writer if in_memory else ThreadPoolExecutor(readers, "mcp-persist-sa-reader")
-
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
-        refuse_if(self._closed)
-        loop = asyncio.get_running_loop()
-        if writes:
-            return await loop.run_in_executor(self._writer, self._write, work)
-        return await loop.run_in_executor(self._reader, self._read, work)
-
-    def _write(self, work: Work[T]) -> T:
-        return self._with_connection(lambda connection: transact(connection, work, self._begin))
-
-    def _read(self, work: Work[T]) -> T:
-        def run(connection: sa.Connection) -> T:
-            try:
-                return work(connection)
-            finally:
-                connection.rollback()
-
-        return self._with_connection(run)
-
-    def _with_connection(self, run: Work[T]) -> T:
-        connection: sa.Connection | None = getattr(self._held, "connection", None)
-        if connection is None or connection.closed or connection.invalidated:
-            try:
-                connection = self._engine.connect()
-            except Exception as error:
-                raise NotConnected from error
-            self._held.connection = connection
-            self._connections.append(connection)
-        return run(connection)
-
-    @asynccontextmanager
-    async def apart(self) -> AsyncGenerator[Run, None]:
-        refuse_if(self._closed)
-        thread = ThreadPoolExecutor(1, "mcp-persist-sa-apart")
-        loop = asyncio.get_running_loop()
-        try:
-            connection = await loop.run_in_executor(thread, self._connect_apart)
-            try:
-                yield partial(_in_thread, thread, connection)
-            finally:
-                await loop.run_in_executor(thread, connection.close)
-        finally:
-            thread.shutdown(wait=False)
-
-    def _connect_apart(self) -> sa.Connection:
-        connection = self._engine.connect()
-        connection.detach()
-        return connection
-
-    async def close(self) -> None:
-        self._closed = True
-
-        def stop() -> None:
-            self._writer.shutdown()
-            self._reader.shutdown()
-            for connection in self._connections:
-                connection.close()
-            self._engine.dispose()
-
-        await asyncio.to_thread(stop)
-
-
-class AsyncDatabase:
-    """An engine of asyncio; the caller's is left open at the end.
-
-    Whatever becomes of the caller's task, work that was begun runs to its end, so that no connection goes back to the
-    pool in the middle of something. Work on SQLite cannot be interrupted: there the busy timeout is the bound.
-    """
-
-    def __init__(self, engine: AsyncEngine, *, timeout: float, owned: bool, bounded: bool = True) -> None:
-        self.dialect = engine.dialect.name
-        self.timeout = timeout
-        self._engine = engine
-        self._owned = owned
-        self._closed = False
-        self._running: set[asyncio.Task[Any]] = set()
-        self._alone = asyncio.Lock() if self.dialect == "sqlite" else None
-        self._patience = timeout if bounded and self._alone is None else None
-        self._read_alone = isinstance(engine.pool, StaticPool)
-
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
-        refuse_if(self._closed)
-        return await self._to_the_end(self._turn(work, atomic=atomic, writes=writes))
-
-    async def _to_the_end(self, run: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.ensure_future(run)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()
-
-    async def _turn(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
-        if self._alone is None or not (writes or self._read_alone):
-            return await self._run(work, atomic=atomic, writes=writes)
-        async with self._alone:
-            return await self._run(work, atomic=atomic, writes=writes)
-
-    async def _run(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
-        connection = await self._connect(atomic=atomic)
-        try:
-            commit = writes and (atomic or self.dialect == "sqlite")
-            run: Work[T] = (lambda c: transact(c, work)) if commit else work
-            with fail_after(self._patience):
-                result = await connection.run_sync(run)
-        except BaseException as error:
-            await _give_up(connection, error)
-            raise
-        await connection.close()
-        return result
-
-    async def _connect(self, *, atomic: bool) -> AsyncConnection:
-        """A connection; the isolation of a caller's engine, which may be none at all, is not what the store needs."""
-        try:
-            with fail_after(self.timeout):
-                connection = await self._engine.connect()
-        except Exception as error:
-            raise NotConnected from error
-        if self.dialect != "sqlite":
-            await connection.execution_options(isolation_level="READ COMMITTED" if atomic else "AUTOCOMMIT")
-        return connection
-
-    @asynccontextmanager
-    async def apart(self) -> AsyncGenerator[Run, None]:
-        refuse_if(self._closed)
-        connection = await self._connect(atomic=False)
-        try:
-            # The pool makes another in its place, so that the calls have as many as before.
-            await connection.run_sync(sa.Connection.detach)
-            yield partial(_on, connection)
-        finally:
-            with suppress(Exception):
-                await connection.close()
-
-    async def close(self) -> None:
-        self._closed = True
-        if self._running:
-            await asyncio.wait(self._running)
-        if self._owned:
-            await self._engine.dispose()
-
-
-async def _give_up(connection: AsyncConnection, error: BaseException) -> None:
-    """Return a connection; one of which it is not known what it is doing is thrown away."""
-    with suppress(Exception):
-        if fault_of(error) is Fault.LOST or isinstance(error, asyncio.CancelledError):
-            await connection.invalidate()
-        await connection.close()
-
-
-async def _in_thread(thread: Executor, connection: sa.Connection, work: Work[T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(thread, work, connection)
-
-
-async def _on(connection: AsyncConnection, work: Work[T]) -> T:
-    return await connection.run_sync(work)

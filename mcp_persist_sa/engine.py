@@ -15,6 +15,9 @@ from mcp_persist_sa.dsn import DSN
 from mcp_persist_sa.errors import InvalidDSN, MissingExtra, StoreUnavailable
 from mcp_persist_sa.options import MAX_BUSY_SECONDS, Options
 
+OURS = "mcp_persist_sa_ours"
+"""The execution option of engines that are made here: nobody else has hooked anything to them."""
+
 
 def sqlite_engine(dsn: DSN, options: Options) -> sa.Engine:
     """An engine for a SQLite file, or for a database in memory, whose one connection all threads share.
@@ -38,7 +41,7 @@ def sqlite_engine(dsn: DSN, options: Options) -> sa.Engine:
         **({"pool_size": options.pool_size + 2, "max_overflow": 0} if dsn.address else {}),
     )
     configure_sqlite(engine, synchronous=options.synchronous)
-    return engine
+    return engine.execution_options(**{OURS: True})
 
 
 def configure_sqlite(engine: sa.Engine | AsyncEngine, *, synchronous: str = "FULL") -> None:
@@ -96,14 +99,15 @@ def postgres_engine(dsn: DSN, options: Options, *, pooled: bool, pooler: bool) -
     }
     pool: dict[str, Any] = {"poolclass": NullPool}
     if pooled:
-        pool = {"pool_size": options.pool_size, "max_overflow": 0, "pool_timeout": options.timeout}
+        # One more, which the writer keeps.
+        pool = {"pool_size": options.pool_size + 1, "max_overflow": 0, "pool_timeout": options.timeout}
     try:
         engine = create_async_engine("postgresql+asyncpg://", connect_args=arguments, hide_parameters=True, **pool)
     except ImportError as error:
         raise MissingExtra("Postgres needs a driver: pip install 'mcp-persist-sa[postgres]'") from error
     except ValueError as error:
         raise InvalidDSN(f"The driver does not accept the DSN: {error}.") from None
-    return in_schema(engine, options.schema)
+    return in_schema(engine.execution_options(**{OURS: True}), options.schema)
 
 
 def in_schema(engine: AsyncEngine, schema: str | None) -> AsyncEngine:

@@ -25,6 +25,10 @@ from mcp_persist_sa.errors import (
 T = TypeVar("T")
 
 
+class DriverError(sqlalchemy.exc.SQLAlchemyError):
+    """What a driver raised to whoever runs a statement on its own connection; the cause is the driver's error."""
+
+
 class Fault(Enum):
     """What became of the work."""
 
@@ -40,6 +44,8 @@ _UNDONE_STATES = {"40001", "40P01", "53000", "53100", "53200", "53300", "55006",
 _LOST_STATES = {"57P01", "57P02", "57P05"}
 _DENIED_STATES = {"28000", "28P01", "42501", "3D000"}
 _SCHEMA_STATES = {"42P01", "42703", "3F000"}
+_LOST_WORDS = ("connection", "another operation")
+"""asyncpg says the latter of a connection that the server has just ended, before it has noticed."""
 _UNKNOWN_SETTING = "42704"
 _SQLITE_UNDONE = ("locked", "busy", "disk is full", "disk I/O error", "unable to open")
 _SQLITE_FOREIGN = "file is not a database"
@@ -61,7 +67,9 @@ def fault_of(error: BaseException) -> Fault:
         return Fault.UNDONE
     if isinstance(root, TypeError):
         return Fault.OTHER
-    if isinstance(root, OSError | EOFError | asyncio.TimeoutError) or "connection" in str(root).lower():
+    if isinstance(root, OSError | EOFError | asyncio.TimeoutError):
+        return Fault.LOST
+    if any(words in str(root).lower() for words in _LOST_WORDS):
         return Fault.LOST
     return Fault.OTHER
 

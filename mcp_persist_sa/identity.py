@@ -26,6 +26,33 @@ _MAX_STREAM_ID = 1024
 _MAX_NAME = 255
 
 
+_BLOCK = 3072
+
+
+class _Random:
+    """Bytes of the system's generator, fetched in blocks: a system call for each event would cost too much."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._used = 0
+
+    def text(self, length: int) -> str:
+        """So many characters of six random bits each, a multiple of four."""
+        if self._used + length > len(self._text):
+            self._text = urlsafe_b64encode(os.urandom(max(_BLOCK, length))).decode()
+            self._used = 0
+        self._used += length
+        return self._text[self._used - length : self._used]
+
+    def forget(self) -> None:
+        """Drop what was fetched: a forked process must not give the same."""
+        self._text = ""
+
+
+_random = _Random()
+os.register_at_fork(after_in_child=_random.forget)
+
+
 class EventId(NamedTuple):
     """The parts of an event id."""
 
@@ -62,13 +89,12 @@ def session_key(namespace: str, session_id: str) -> str:
 
 def new_stream_key() -> str:
     """A random key of 96 bits."""
-    return secrets.token_urlsafe(12)
+    return _random.text(16)
 
 
 def new_nonces(count: int) -> list[str]:
     """Random event nonces of 48 bits each."""
-    text = urlsafe_b64encode(os.urandom(6 * count)).decode()
-    return [text[start : start + 8] for start in range(0, 8 * count, 8)]
+    return [_random.text(8) for _ in range(count)]
 
 
 def new_session_id() -> str:
@@ -76,6 +102,14 @@ def new_session_id() -> str:
     value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     value = value & ~(0xF << 76) | 0x7 << 76
     return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+
+
+def inbox_of(node_id: str) -> str:
+    """The session whose one stream is what other nodes have sent to a node.
+
+    It is never recorded, so no client can have it: a session of a client is one that was recorded under a UUID.
+    """
+    return f"mcp-persist-sa/inbox/{node_id}"
 
 
 def check_session_id(session_id: str) -> str:

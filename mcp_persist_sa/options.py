@@ -32,7 +32,8 @@ class Options:
         wait_aof: Redis 7.2: whether a write must be on disk before it is acknowledged, on those replicas too.
         migrate: Whether opening may create tables and bring them up to date. None: yes on SQLite, no on Postgres.
         schema: The Postgres schema of the tables; None for the first of the search path.
-        background: Whether the store may run tasks of its own between calls. With False, housekeeping is by command.
+        background: Whether the store may run tasks of its own between calls. With False, housekeeping is by command,
+            other processes are polled for, and are not told of what is written here.
         clock: Gives the time instead of the database's clock; for tests and imports.
         session_ttl: Seconds after its last use at which a session ends (30 minutes, as the SDK); None for never.
         event_ttl: Seconds for which an event can be replayed (24 hours); None for ever.
@@ -53,7 +54,8 @@ class Options:
         poll_interval: Seconds after which whoever waits for events looks again, also if nothing woke it.
         timeout: Seconds that a call may wait for the database, retries included.
         connect_timeout: Seconds to wait for a connection.
-        pool_size: The most connections of the store (threads that read, on SQLite).
+        pool_size: The most connections for calls (threads that read, on SQLite). On Postgres there are two more,
+            one that writes and one that listens.
         synchronous: SQLite: `FULL` survives a power cut, `NORMAL` may lose the last commits in one.
         pgbouncer: Postgres: whether a transaction-mode pooler stands between; None to find out.
         password: Postgres: called (and awaited, if need be) for the password of each new connection.

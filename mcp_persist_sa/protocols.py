@@ -44,8 +44,7 @@ class Claim(NamedTuple):
     will: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """Events of one stream that are to be stored together, in order.
 
     Attributes:
@@ -252,7 +251,11 @@ class NodeBackend(Protocol):
         ...
 
     async def remove_node(self, node_id: str) -> None:
-        """Say that a node is gone."""
+        """Say that a node is gone, and remove its inbox."""
+        ...
+
+    async def nodes(self) -> dict[str, bool]:
+        """The nodes that are not forgotten yet, and of each whether its lease holds."""
         ...
 
 

@@ -123,6 +123,7 @@ nodes = sa.Table(
     "mcp_nodes",
     metadata,
     sa.Column("node_id", Key, primary_key=True),
+    sa.Column("namespace", Name, nullable=False),
     sa.Column("started_at", Timestamp, nullable=False),
     sa.Column("expires_at", Timestamp, nullable=False),
 )

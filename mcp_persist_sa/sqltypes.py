@@ -38,9 +38,12 @@ class Timestamp(TypeDecorator[datetime]):
         return (value - _EPOCH) // _MICROSECOND
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        if value is None or isinstance(value, datetime):
-            return value
-        return _EPOCH + timedelta(microseconds=value)
+        return None if value is None else moment(value)
+
+
+def moment(value: Any) -> datetime:
+    """A `Timestamp` as a driver gives it."""
+    return value if isinstance(value, datetime) else _EPOCH + timedelta(microseconds=value)
 
 
 class Duration(TypeDecorator[timedelta]):

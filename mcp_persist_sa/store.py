@@ -236,3 +236,11 @@ class Store(Events):
         """
         _ = self._now_open
         await self._node.join()
+
+    async def nodes(self) -> dict[str, bool]:
+        """The nodes of this namespace, and of each whether its lease holds: a dead one is kept in mind for an hour.
+
+        Raises:
+            StoreUnavailable: The database cannot be reached.
+        """
+        return await self._now_open.backend.nodes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from time import monotonic
 
@@ -11,7 +10,7 @@ from mcp_persist_sa.errors import PersistError
 from mcp_persist_sa.identity import EventId, escape_stream_id, new_stream_key, unknown_event
 from mcp_persist_sa.models import Event, Gap, NewEvent, Page
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Claim, EventBackend, Notifier
+from mcp_persist_sa.protocols import Claim, EventBackend, Notifier, Place
 from mcp_persist_sa.writer import Pending, Writer
 
 
@@ -32,8 +31,7 @@ class Receipt:
     @property
     def stored(self) -> bool:
         """Whether the event is durable."""
-        place = self._pending.place
-        return place.done() and not place.cancelled() and place.exception() is None
+        return isinstance(self._pending.outcome, Place)
 
     async def durable(self) -> str:
         """Wait until the event is durable, and give its id. To stop waiting does not stop the writing.
@@ -42,7 +40,8 @@ class Receipt:
             StreamClaimed: The stream was open in other hands; none of this writer's events is stored.
             PersistError: The event could not be stored, and never will be.
         """
-        await asyncio.shield(self._pending.place)
+        await self._pending.settled()
+        self._pending.place()
         return self.event_id
 
 
@@ -74,12 +73,13 @@ class StreamWriter:
         self._begun = False
         self._finished = False
 
-    def append(self, message: str | None, *, final: bool = False) -> Receipt:
+    def append(self, message: str | None, *, final: bool = False, can_wait: bool = False) -> Receipt:
         """Number an event and queue it. Nothing is waited for.
 
         Args:
             message: The JSON-RPC message as JSON text; None for a priming event.
             final: Whether it ends the stream.
+            can_wait: Whether it may wait a few milliseconds for others that share its commit.
 
         Raises:
             InvalidInput: The message is not text that can be stored, or too large.
@@ -92,7 +92,7 @@ class StreamWriter:
         self._next += 1
         event = NewEvent(message, final)
         group = new_append(self._session_key, self._stream_id, [event], self._max_message_bytes, place)
-        pending = self._writer.submit(group)
+        pending = self._writer.submit(group, can_wait=can_wait)
         self._begun, self._finished = True, final
         return Receipt(str(EventId(place.stream_key, place.first_sequence, group.nonces[0])), pending)
 

@@ -1,6 +1,7 @@
 """The one door to the backend for events: what arrives while a commit runs forms the next transaction.
 
-There is no timer: an event that comes alone is written at once. Nothing is acknowledged before it is committed.
+An event that comes alone is written at once, but for one that can wait for company. Nothing is acknowledged before it
+is committed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, field, replace
 from math import inf
 
 from anyio import fail_after
@@ -22,36 +22,64 @@ logger = logging.getLogger(__name__)
 
 _BATCH_EVENTS = 2000
 _BATCH_BYTES = 8 * 1024 * 1024
+_COMPANY = 0.003
+"""Seconds for which an event that can wait is left to wait for others that share its commit."""
 
 
-def _future() -> asyncio.Future[Place]:
-    return asyncio.get_running_loop().create_future()
-
-
-@dataclass(eq=False, slots=True)
 class Pending:
     """Events that wait to be written.
 
     Attributes:
         group: The events.
-        place: Done when they are durable. Whoever cancels it gives up; events that have their numbers already are
-            written all the same, for the sake of those behind them.
+        size: Bytes of their messages.
+        outcome: Where they are, once they are durable, or why they never will be.
         lost: Whether a reply about them was lost, so that they may be stored although nobody was told.
+        given_up: Whether nobody wants them any more. Those that have their numbers already are written all the same,
+            for the sake of those behind them.
     """
 
-    group: Append
-    place: asyncio.Future[Place] = field(default_factory=_future)
-    lost: bool = False
+    __slots__ = ("_waiting", "given_up", "group", "lost", "outcome", "size")
+
+    def __init__(self, group: Append) -> None:
+        self.group = group
+        self.size = sum(group.sizes)
+        self.outcome: Place | Exception | None = None
+        self.lost = False
+        self.given_up = False
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def wanted(self) -> bool:
         """Whether they still have to be written."""
-        return self.group.claim is not None or not self.place.done()
+        return self.outcome is None and (self.group.claim is not None or not self.given_up)
 
-    @property
-    def size(self) -> int:
-        """Bytes of messages."""
-        return sum(self.group.sizes)
+    def settle(self, outcome: Place | Exception) -> None:
+        """Say what became of them."""
+        if self.outcome is None:
+            self.outcome = outcome
+            for waiting in self._waiting:
+                _wake(waiting)
+
+    def settled(self) -> asyncio.Future[None]:
+        """A future that is done once there is an outcome; to cancel it changes nothing."""
+        waiting = asyncio.get_running_loop().create_future()
+        if self.outcome is None:
+            self._waiting.append(waiting)
+        else:
+            waiting.set_result(None)
+        return waiting
+
+    def place(self) -> Place:
+        """Where they are, or else the error."""
+        assert self.outcome is not None
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 class Writer:
@@ -82,8 +110,12 @@ class Writer:
         self._unopened: set[str] = set()
         self._closed = False
 
-    def submit(self, group: Append) -> Pending:
+    def submit(self, group: Append, *, can_wait: bool = False) -> Pending:
         """Queue events; they are written without further ado.
+
+        Args:
+            group: The events.
+            can_wait: Whether they may wait a moment for others.
 
         Raises:
             Overloaded: There is no room for them.
@@ -97,9 +129,15 @@ class Writer:
         self._events += len(group.events)
         self._bytes += pending.size
         self._queue.append(pending)
-        if self._running is None:
-            self._running = asyncio.create_task(self._drain())
+        if not can_wait:
+            self._start()
+        elif self._running is None:
+            asyncio.get_running_loop().call_later(_COMPANY, self._start)
         return pending
+
+    def _start(self) -> None:
+        if self._running is None and self._queue:
+            self._running = asyncio.create_task(self._drain())
 
     def _fits(self, count: int, size: int) -> bool:
         if not self._events:
@@ -120,17 +158,23 @@ class Writer:
         while not (self._closed or self._fits(len(group.events), sum(group.sizes))):
             await self._change(deadline)
         pending = self.submit(group)
+        settled = pending.settled()
+        alarm = asyncio.get_running_loop().call_at(deadline, _wake, settled)
         try:
-            await asyncio.wait({pending.place}, timeout=deadline - asyncio.get_running_loop().time())
+            await settled
         finally:
-            pending.place.cancel()
-        if pending.place.cancelled():
-            kind = AccessDenied if isinstance(self._trouble, AccessDenied) else StoreUnavailable
-            reason = self._trouble or "Is the database down or too slow?"
-            raise (OutcomeUnknown if pending.lost else kind)(
-                f"The events were not stored within {timeout:g} s. {reason}"
-            ) from self._trouble
-        return pending.place.result()
+            alarm.cancel()
+            pending.given_up = pending.outcome is None
+        if pending.outcome is None:
+            raise self._too_late(pending, timeout)
+        return pending.place()
+
+    def _too_late(self, pending: Pending, timeout: float) -> StoreUnavailable:
+        kind = AccessDenied if isinstance(self._trouble, AccessDenied) else StoreUnavailable
+        reason = self._trouble or "Is the database down or too slow?"
+        error = (OutcomeUnknown if pending.lost else kind)(f"The events were not stored within {timeout:g} s. {reason}")
+        error.__cause__ = self._trouble
+        return error
 
     async def _change(self, deadline: float) -> None:
         self._room.clear()
@@ -171,7 +215,7 @@ class Writer:
 
     def _leave(self, batch: Sequence[Pending]) -> None:
         for pending in batch:
-            _settle(pending, OutcomeUnknown("The store was closed while the event was written."))
+            pending.settle(OutcomeUnknown("The store was closed while the event was written."))
             self._events -= len(pending.group.events)
             self._bytes -= pending.size
         self._room.set()
@@ -211,10 +255,10 @@ class Writer:
         self._trouble = None
         self._unopened -= {pending.group.claim.stream_key for pending in batch if pending.group.claim is not None}
         for pending, place in zip(batch, places, strict=True):
-            _settle(pending, place)
-        self._wake(_hints(batch, places))
+            pending.settle(place)
+        self._tell(_hints(batch, places))
 
-    def _wake(self, hints: Set[Hint]) -> None:
+    def _tell(self, hints: Set[Hint]) -> None:
         """Tell of what is stored, which it stays whether that succeeds or not."""
         try:
             self._stored(hints)
@@ -225,11 +269,11 @@ class Writer:
         """The next event opens the stream in the place of one that was to open it and could not be stored."""
         if group.claim is None or group.claim.stream_key not in self._unopened:
             return group
-        return replace(group, claim=group.claim._replace(opening=True))
+        return group._replace(claim=group.claim._replace(opening=True))
 
     async def _one_by_one(self, batch: Sequence[Pending], error: Exception) -> None:
         if len(batch) == 1:
-            _settle(batch[0], error)
+            batch[0].settle(error)
             claim = self._opening(batch[0].group).claim
             if claim is not None and claim.opening:
                 self._unopened.add(claim.stream_key)
@@ -241,13 +285,14 @@ class Writer:
         """Write what is queued, and refuse the rest after `timeout` seconds."""
         self._closed = True
         self._room.set()
+        self._start()
         if self._running is not None:
             running = self._running
             await asyncio.wait({running}, timeout=timeout)
             running.cancel()
             await asyncio.wait({running})
         for pending in self._queue:
-            _settle(pending, StoreClosed("The store was closed before the event could be written."))
+            pending.settle(StoreClosed("The store was closed before the event could be written."))
         self._queue.clear()
 
 
@@ -259,13 +304,3 @@ def _hints(batch: Sequence[Pending], places: Sequence[Place | Exception]) -> set
             stream = (pending.group.session_key, place.stream_key)
             newest[stream] = place.first_sequence + len(pending.group.events) - 1
     return {Hint(*stream, sequence) for stream, sequence in newest.items()}
-
-
-def _settle(pending: Pending, outcome: Place | Exception) -> None:
-    if pending.place.done():
-        return
-    if isinstance(outcome, Place):
-        pending.place.set_result(outcome)
-    else:
-        pending.place.set_exception(outcome)
-        pending.place.exception()

@@ -44,7 +44,7 @@ class Response:
         self.sent.put_nowait(message["body"])
 
     async def frame(self, number: int) -> None:
-        call: Any = SimpleNamespace(receipts=self._waiting, last=None)
+        call: Any = SimpleNamespace(receipts=self._waiting, texts={}, last=None)
         await self._gate.body({"body": WHOLE % (number, number), "more_body": True}, call)
 
 
@@ -55,7 +55,8 @@ async def test_a_frame_leaves_when_its_event_is_durable_and_not_before() -> None
     for number in (1, 0):
         assert response.sent.empty()
         response.receipts[number].outcome.set_result(None)
-    assert [await response.sent.get() for _ in range(2)] == [WHOLE % (0, 0), WHOLE % (1, 1)]
+    # What may leave leaves together.
+    assert await response.sent.get() == WHOLE % (0, 0) + WHOLE % (1, 1)
     assert response.sent.empty()
     response.receipts[2].outcome.set_result(None)
     assert await response.sent.get() == WHOLE % (2, 2)

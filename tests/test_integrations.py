@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,32 @@ async def test_no_more_sessions_are_opened_than_the_store_may_hold() -> None:
         assert b"max_sessions" in refused.messages[-1]["body"]
 
 
+async def test_after_the_answer_to_a_delete_no_node_takes_requests_not_even_a_busy_one(tmp_path: Path) -> None:
+    dsn = f"sqlite:///{tmp_path}/x.db"
+    nodes = [persist(MCPServer("x"), dsn) for _ in range(2)]
+
+    async def ping(name: str) -> int:
+        body = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        return (await asgi.request(nodes[1], scope(), "POST", session_id=name, body=body)).status
+
+    async def be_busy(name: str, busy: asyncio.Event) -> None:
+        while await ping(name) == 200:
+            busy.set()
+
+    async with AsyncExitStack() as stack:
+        for node in nodes:
+            await stack.enter_async_context(node.router.lifespan_context(node))
+        for _ in range(3):
+            opened = await asgi.request(nodes[0], scope(), "POST", body=INITIALIZE)
+            name = dict(opened.headers)[asgi.SESSION_ID].decode()
+            busy = asyncio.Event()
+            other = asyncio.create_task(be_busy(name, busy))
+            await busy.wait()
+            assert (await asgi.request(nodes[0], scope(), "DELETE", session_id=name)).status == 200
+            assert await ping(name) == 404
+            await other
+
+
 async def test_what_comes_after_the_answer_keeps_no_session_busy() -> None:
     async with open_store("sqlite://") as store:
         for json_response in (True, False):
@@ -113,6 +140,7 @@ async def test_what_comes_after_the_answer_keeps_no_session_busy() -> None:
             call = copy.begin({"jsonrpc": "2.0", "id": 7, "method": "tools/call"})
             assert call is not None
             assert copy.busy
+            copy.store_event("7", JSONRPCNotification(jsonrpc="2.0", method="notifications/progress"))
             # The client is gone before the answer.
             copy.detach(call, refused=False)
             assert copy.busy
@@ -210,7 +238,7 @@ async def test_a_body_is_seen_once_and_can_be_read_again() -> None:
     async def whole(message: Any) -> None:
         seen.append(message)
 
-    body = asgi.Body(receive, whole)
+    body = asgi.Body(receive, whole, most=100)
     await body.peek(None)
     assert [await body(), await body()] == parts
     body.rewind()

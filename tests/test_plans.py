@@ -13,7 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ClauseElement, Executable
 
-from benchmarks.replay_growth import execute, fill
+from benchmarks import rows
+from benchmarks.databases import Database
+from benchmarks.figures import OURS
 from mcp_persist_sa import open_store
 from mcp_persist_sa.backends.sql import reads, streams
 from mcp_persist_sa.dsn import parse
@@ -37,8 +39,10 @@ VALUES: dict[str, Any] = {
 async def full(request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], str]) -> str:
     """The DSN of a database with many events of many streams."""
     dsn = f"sqlite:///{tmp_path / 'full.db'}" if request.param == "sqlite" else new_postgres()
+    database = Database(request.param, dsn)
     async with open_store(dsn):
-        await execute(dsn, fill(parse(dsn).kind, 0, OTHER_EVENTS - 1), "ANALYZE")
+        await rows.fill(OURS, database, rows.Rows(0, OTHER_EVENTS, OTHER_EVENTS // 100))
+    await rows.settle(database)
     return dsn
 
 

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _INITIALIZED: JSONValue = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 _QUIET = "mcp-persist-sa/"
 _RETRY = 0.2
+_OPEN_FOR = 0.05
+"""Seconds after which a node asks again whether a session is open. Whoever ends one waits as long before it says so."""
 
 
 class NotAdopted(PersistError):
@@ -95,6 +97,10 @@ class Copies:
                 logger.error("Session %s is known to this node only: %s", copy.session_id, error)
                 return
 
+    def held(self, session_id: str) -> Copy | None:
+        """The copy of a session, if this node has one."""
+        return self._copies.get(session_id)
+
     async def find(self, session_id: str, scope: Scope) -> Copy:
         """The copy of an open session, adopted if need be; only for the principal that opened it.
 
@@ -116,7 +122,8 @@ class Copies:
 
     async def _check(self, copy: Copy) -> None:
         """Find out that the session was not closed elsewhere. With the store away, it goes on."""
-        if not copy.recorded:
+        asked = time.monotonic()
+        if not copy.recorded or asked < copy.open_until:
             return
         try:
             with within(self._patience):
@@ -127,6 +134,7 @@ class Copies:
         if not is_open:
             await self.end(copy, SESSION_ENDED)
             raise SessionNotFound("The session is over.")
+        copy.open_until = asked + _OPEN_FOR
         copy.spawn(self._touch(copy))
 
     async def _touch(self, copy: Copy) -> None:
@@ -170,7 +178,7 @@ class Copies:
         async with copy.lock:
             if copy.initialized:
                 return
-            await self._post(copy, _INITIALIZED)
+            await self.post(copy, _INITIALIZED)
             copy.initialized = True
             if level := copy.handshake.get("level"):
                 await self.say(copy, "logging/setLevel", {"level": level})
@@ -182,11 +190,12 @@ class Copies:
         request_id = f"{_QUIET}{method}/{time.monotonic_ns()}"
         copy.quiet.add(request_id)
         try:
-            return await self._post(copy, {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
+            return await self.post(copy, {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
         finally:
             copy.quiet.discard(request_id)
 
-    async def _post(self, copy: Copy, body: JSONValue) -> asgi.Exchange:
+    async def post(self, copy: Copy, body: JSONValue) -> asgi.Exchange:
+        """Send the SDK a message in the name of the client."""
         token = current.set(copy)
         try:
             return await asgi.request(self._app, copy.scope, "POST", session_id=copy.local_id or None, body=body)
@@ -217,6 +226,7 @@ class Copies:
             await self._record(copy)
         with within(self._patience):
             await self._store.sessions.close(copy.session_id)
+        await asyncio.sleep(_OPEN_FOR)
 
     def forget(self, copy: Copy) -> None:
         """Drop a copy that the SDK has ended."""

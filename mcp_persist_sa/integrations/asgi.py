@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import pydantic_core
 from anyio import sleep_forever
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,68 +46,87 @@ def error_response(status: int, message: str, *, headers: dict[str, str] | None 
     return Response(json.dumps(error), status, headers, "application/json")
 
 
+def encoded(body: Any) -> bytes:
+    """JSON that is no longer than it has to be: a host may limit what it takes."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
 def value_of(message: Any, name: str) -> Any:
     """A value of a JSON object; None if it is none, or has no such name."""
     return cast("dict[str, Any]", message).get(name) if isinstance(message, dict) else None
 
 
 class Body:
-    """The body of a request, seen while the SDK reads it; what was read can be read again."""
+    """The body of a request, which the SDK is given when the whole of it was seen; it can be read again.
 
-    def __init__(self, receive: Receive, whole: Callable[[Any], Awaitable[None]]) -> None:
+    Attributes:
+        replaceable: Whether nothing of it was handed on yet.
+    """
+
+    def __init__(self, receive: Receive, whole: Callable[[Any], Awaitable[bytes | None]], most: int) -> None:
         """Make it.
 
         Args:
             receive: The request's.
-            whole: Called, once, with the JSON of the body, before its end is handed on.
+            whole: Called, once, with the JSON of the body, before its end is handed on; gives what is to be handed on
+                instead of it, as far as it is `replaceable`, or None.
+            most: How many bytes are held back; of a larger one, the rest is handed on as it comes.
         """
+        self.replaceable = True
         self._receive = receive
-        self._whole = whole
+        self._whole: Callable[[Any], Awaitable[bytes | None]] | None = whole
+        self._most = most
         self._read: list[Message] = []
-        self._again: deque[Message] = deque()
-        self._complete = False
+        self._size = 0
+        self._coming: deque[Message] = deque()
+        self._ended = False
 
     async def __call__(self) -> Message:
         """Receive, as ASGI has it."""
-        if self._again:
-            return self._again.popleft()
-        return await self._next()
+        await self._fill(self._most)
+        if not self._coming:
+            await self._next()
+        self.replaceable = False
+        return self._coming.popleft()
 
-    async def _next(self) -> Message:
+    async def _fill(self, most: int) -> None:
+        while not self._ended and self._size <= most:
+            await self._next()
+
+    async def _next(self) -> None:
         message = await self._receive()
-        if message["type"] != "http.request" or self._complete:
-            return message
+        self._coming.append(message)
+        if message["type"] != "http.request" or self._ended:
+            self._ended = True
+            return
         self._read.append(message)
-        if not message.get("more_body", False):
-            self._complete = True
-            await self._whole(self.json())
-        return message
+        self._size += len(message.get("body", b""))
+        self._ended = not message.get("more_body", False)
+        if self._ended and self._whole is not None:
+            instead = await self._whole(self.json())
+            if instead is not None and self.replaceable:
+                self._coming = deque([{"type": "http.request", "body": instead, "more_body": False}])
 
     def json(self) -> Any:
         """What was read so far, as JSON; None if it is none."""
         try:
-            return pydantic_core.from_json(b"".join(message.get("body", b"") for message in self._read))
-        except ValueError:
+            return json.loads(b"".join(message.get("body", b"") for message in self._read))
+        except (ValueError, RecursionError):
             return None
 
     async def peek(self, length: str | None) -> None:
-        """Read it to its end, unless it is a large one, and then let it be read again.
+        """Read it to its end, unless it is a large one, before anybody asks for it.
 
         Args:
             length: The header, or None.
         """
-        size = int(length) if length is not None and length.isdecimal() else 0
-        while not self._complete and size <= _MAX_PEEK:
-            message = await self._next()
-            if message["type"] != "http.request":
-                self._again.append(message)
-                return
-            size += len(message.get("body", b""))
-        self.rewind()
+        if length is None or not length.isdecimal() or int(length) <= _MAX_PEEK:
+            await self._fill(_MAX_PEEK)
 
     def rewind(self) -> None:
-        """Let it be read again from its beginning."""
-        self._again = deque(self._read)
+        """Let it be read again from its beginning, as it came, by whoever looks into it anew."""
+        self._coming = deque(self._read)
+        self._whole = None
 
 
 @dataclass
@@ -162,7 +180,7 @@ async def request(
         body: JSON to send.
     """
     exchange = Exchange()
-    content = b"" if body is None else json.dumps(body).encode()
+    content = b"" if body is None else encoded(body)
     await app(own_scope(scope, method, session_id, len(content)), receiving(content), exchange.send)
     return exchange
 

@@ -6,13 +6,16 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Coroutine
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.types import Scope
 
 from mcp_persist_sa.errors import InvalidInput, PersistError, StoreUnavailable
+from mcp_persist_sa.identity import new_stream_key
 from mcp_persist_sa.integrations.asgi import value_of
+from mcp_persist_sa.integrations.numbering import Numbering
 from mcp_persist_sa.integrations.outbox import Outbox
 from mcp_persist_sa.integrations.sdk import GET_STREAM, answers, wire_text
 from mcp_persist_sa.models import JSONValue
@@ -20,6 +23,8 @@ from mcp_persist_sa.store import Store
 from mcp_persist_sa.streams import Receipt, StreamWriter
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _INTERNAL_ERROR = -32603
 NODE_GONE = "The server process that ran this request ended before it could answer. Send the request again if need be."
@@ -42,6 +47,8 @@ class Call:
         attached: Whether the HTTP response to it is still open.
         answered: Whether its response was made.
         receipts: Of events whose frames have not left yet.
+        texts: What the frames of some of these have to say instead of what the SDK writes, which does not know the
+            public ids of what it asks.
         last: The frame that ends the stream, for a client that the SDK does not send it.
     """
 
@@ -50,6 +57,7 @@ class Call:
         self.attached = True
         self.answered = False
         self.receipts: dict[str, Receipt] = {}
+        self.texts: dict[str, str] = {}
         self.last: tuple[str, str] | None = None
         self._copy = copy
         self._writer: StreamWriter | None = None
@@ -65,19 +73,29 @@ class Call:
     def store(self, message: Any) -> str:
         """Hand an event to the writer, and give its id; an empty one if it cannot be stored."""
         final = message is not None and answers(message)
+        public = self._copy.numbering.outgoing(message)
         try:
-            text = None if message is None else wire_text(message)
+            text = None if public is None else wire_text(public)
         except ValueError as error:
             logger.warning("A message of session %s cannot be encoded: %s", self._copy.session_id, error)
             if not final:
                 return ""
             text = error_text(self.request_id, _NOT_ENCODABLE)
-        return self._append(text, final)
+        event_id = self._append(text, final)
+        return event_id if public is message else self._replace(event_id, text or "")
+
+    def _replace(self, event_id: str, text: str) -> str:
+        """Have the frame of an event say what was stored; the gate takes out an id under which nothing was."""
+        known_by = event_id or new_stream_key()
+        if self.attached:
+            self.texts[known_by] = text
+        return known_by
 
     def _append(self, text: str | None, final: bool) -> str:
         self.answered = self.answered or final
         try:
-            receipt = self._stream.append(text, final=final)
+            # The client waits for the answer; what comes before it may share a commit with it.
+            receipt = self._stream.append(text, final=final, can_wait=not final)
         except PersistError as error:
             self._copy.not_stored(error)
             if final:
@@ -128,7 +146,10 @@ class Copy:
         calls: Those that run, by stream id.
         at_rest: Set while none runs.
         last_used: By the monotonic clock.
+        open_until: By the monotonic clock: until then it need not be asked whether the session is open.
         lock: Held while the copy is made or brought up to date.
+        numbering: Of what the server asks its client in this copy.
+        delivering: Held while the SDK is given what its client said to another node.
     """
 
     def __init__(
@@ -147,11 +168,14 @@ class Copy:
         self.at_rest = asyncio.Event()
         self.at_rest.set()
         self.last_used = time.monotonic()
+        self.open_until = 0.0
         self.lock = asyncio.Lock()
+        self.numbering = Numbering(store.node_id)
+        self.delivering = asyncio.Lock()
         self.quiet: set[str] = set()
         self.troubles = 0
         self._outbox = Outbox(store, session_id, GET_STREAM)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def busy(self) -> bool:
@@ -179,15 +203,16 @@ class Copy:
             return ""
         if self.json_response:
             # A JSON body has no event id from which it could be resumed.
-            call.answered = True
-            self.ended(call)
+            if message is not None and answers(message):
+                call.answered = True
+                self.ended(call)
             return ""
         return call.store(message)
 
     def _publish(self, message: Any) -> str:
         """What belongs to no request goes to a stream to which every node appends, and leaves by its tails alone."""
         try:
-            self._outbox.put(None if message is None else wire_text(message))
+            self._outbox.put(None if message is None else wire_text(self.numbering.outgoing(message)))
         except ValueError as error:
             logger.warning("A message of session %s cannot be encoded: %s", self.session_id, error)
         return ""
@@ -208,6 +233,7 @@ class Copy:
         """Note that the HTTP response to a request is over; the request may run on, unless it was refused."""
         call.attached = False
         call.receipts.clear()
+        call.texts.clear()
         if call.answered or refused:
             self._forget(call)
 
@@ -218,11 +244,12 @@ class Copy:
         if not self.calls:
             self.at_rest.set()
 
-    def spawn(self, work: Any) -> None:
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run something beside."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def close(self, why: str = NODE_GONE, *, patience: float) -> None:
         """End what still runs, as calls that this node will not answer.

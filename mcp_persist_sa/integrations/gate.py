@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections import deque
+from collections.abc import Generator
 
 from anyio import move_on_after
 from sse_starlette import ServerSentEvent
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _ID = re.compile(rb"^id:[ ]?([^\r\n]*)(?:\r\n|\n|\r)", re.MULTILINE)
 _MOST_WAITING = 1000
+_MOST_AT_ONCE = 64 * 1024
 
 
 class Durability:
@@ -103,6 +105,9 @@ class Gate:
             return
         event_id = found[1].decode("latin-1")
         receipt = self._call.receipts.pop(event_id, None) if self._call is not None else None
+        text = self._call.texts.pop(event_id, None) if self._call is not None else None
+        if text is not None:
+            frame = _frame(event_id, text)
         if self._call is not None and self._call.last is not None:
             self._sent_last = self._sent_last or event_id == self._call.last[0]
         # A frame whose event is not known to be stored must not be resumed from.
@@ -125,10 +130,9 @@ class Gate:
         try:
             while self._waiting:
                 frame, receipt = self._waiting.popleft()
-                self._room.set()
                 if receipt is not None and not await self._durability.reached(receipt):
                     frame = _ID.sub(b"", frame)
-                await self._write(frame)
+                await self._write(b"".join([frame, *self._ready(_MOST_AT_ONCE - len(frame))]))
         except OSError as error:
             # The client is gone, which the SDK learns with its next frame.
             self._broken = error
@@ -136,6 +140,17 @@ class Gate:
         finally:
             self._sending = None
             self._room.set()
+
+    def _ready(self, size: int) -> Generator[bytes, None, None]:
+        """The next frames that may leave, which then leave together, until they have so many bytes."""
+        while self._waiting and size > 0:
+            frame, receipt = self._waiting[0]
+            if receipt is not None and not receipt.stored:
+                break
+            self._waiting.popleft()
+            size -= len(frame)
+            yield frame
+        self._room.set()
 
     async def _write(self, frame: bytes) -> None:
         await self._send({"type": "http.response.body", "body": frame, "more_body": True})

@@ -21,6 +21,7 @@ from mcp_persist_sa.errors import (
 )
 from mcp_persist_sa.integrations import asgi
 from mcp_persist_sa.integrations.adoption import Copies, NotAdopted
+from mcp_persist_sa.integrations.backchannel import BackChannel
 from mcp_persist_sa.integrations.bounds import within
 from mcp_persist_sa.integrations.calls import Copy, current
 from mcp_persist_sa.integrations.following import Follower
@@ -69,6 +70,7 @@ class DurableSessions:
         self._retry_interval = retry_interval
         self._durability = Durability(patience)
         self._copies = Copies(app, store, patience=patience, json_response=json_response)
+        self._backchannel = BackChannel(store, self._copies, patience)
         self._quiet: dict[Copy, QuietGet] = {}
         self._is_running = False
 
@@ -77,16 +79,19 @@ class DurableSessions:
         """Open the store if it is not open, and serve until the end, where running calls get time to finish."""
         opened_here = not self._store.is_open
         await self._store.open()
-        sweeping = None
+        beside: list[asyncio.Task[None]] = []
         try:
             if self._store.options.background:
                 await self._store.join()
-            sweeping = asyncio.create_task(self._sweep())
+            beside.append(asyncio.create_task(self._sweep()))
+            if self._store.node_id is not None:
+                beside.append(asyncio.create_task(self._backchannel.run(self._store.node_id)))
             self._is_running = True
             yield
         finally:
-            if sweeping is not None:
-                sweeping.cancel()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             if opened_here:
                 await self._store.close()
 
@@ -123,7 +128,10 @@ class DurableSessions:
     async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
         copy = self._copies.fresh(scope)
         outgoing = Outgoing(self._copies, copy, send, self._durability, last_try=True)
-        await self._run(copy, scope, Incoming(self._copies, copy, outgoing, receive), outgoing)
+        await self._run(copy, scope, self._incoming(copy, outgoing, receive), outgoing)
+
+    def _incoming(self, copy: Copy, outgoing: Outgoing, receive: Receive) -> Incoming:
+        return Incoming(self._copies, copy, outgoing, receive, self._backchannel)
 
     # Sessions that are open
 
@@ -157,7 +165,7 @@ class DurableSessions:
         """Let the SDK answer; gives what is to be received again, and whether it did."""
         deletes = scope["method"] == "DELETE"
         outgoing = Outgoing(self._copies, copy, send, self._durability, last_try=last_try, deletes=deletes)
-        incoming = Incoming(self._copies, copy, outgoing, receive)
+        incoming = self._incoming(copy, outgoing, receive)
         if scope["method"] == "POST" and not copy.initialized:
             await incoming.body.peek(asgi.header(scope, asgi.CONTENT_LENGTH))
             if asgi.value_of(incoming.body.json(), "method") == "notifications/initialized":
@@ -250,6 +258,7 @@ class DurableSessions:
                     await self._look_after(copy, self._quiet.get(copy))
                 except Exception:
                     logger.exception("Session %s could not be looked after", copy.session_id)
+            await self._backchannel.tidy()
             self._quiet = {copy: quiet for copy, quiet in self._quiet.items() if not quiet.over.is_set()}
 
     async def _look_after(self, copy: Copy, quiet: QuietGet | None) -> None:

@@ -10,7 +10,10 @@ from typing import Any
 from mcp.server.auth.middleware import bearer_auth
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.streamable_http import EventStore as EventStore
-from pydantic import RootModel
+from mcp.types import JSONRPCMessage
+from pydantic import RootModel, TypeAdapter
+
+from mcp_persist_sa.models import JSONValue
 
 try:
     from mcp_types import version as versions
@@ -21,7 +24,19 @@ except ImportError:
 GET_STREAM = "_GET_stream"
 """The stream id under which the SDK stores what belongs to no request."""
 
+_NOBODY = "mcp-persist-sa"
+UNHEARD: JSONValue = (
+    {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": _NOBODY}}
+    if versions is None
+    else {"jsonrpc": "2.0", "id": _NOBODY, "result": {}}
+)
+"""A message that the SDK takes like any other and that reaches nobody.
+
+1.x logs an answer to nothing as an error, and tells the client; 2.x shows each notification to the server's middleware.
+"""
+
 _MAX_OWNER = 255
+_messages: TypeAdapter[Any] = TypeAdapter(JSONRPCMessage)
 
 
 def is_stateless_era(protocol_version: str | None) -> bool:
@@ -41,9 +56,29 @@ def wire_text(message: Any) -> str:
     return message.model_dump_json(by_alias=True, exclude_none=of_first_line, exclude_unset=not of_first_line)
 
 
+def inner(message: Any) -> Any:
+    """The request, notification or response that a message is; 1.x wraps it."""
+    return getattr(message, "root", message)
+
+
+def with_changes(message: Any, changes: Mapping[str, Any]) -> Any:
+    """A message with other values."""
+    changed = inner(message).model_copy(update=changes)
+    return changed if inner(message) is message else message.__class__(changed)
+
+
 def answers(message: Any) -> bool:
     """Whether a message is the response to a request, with its result or an error."""
-    return not hasattr(getattr(message, "root", message), "method")
+    return not hasattr(inner(message), "method")
+
+
+def is_message(value: JSONValue) -> bool:
+    """Whether the SDK would take it for a message."""
+    try:
+        _messages.validate_python(value, by_name=False)
+    except ValueError:
+        return False
+    return True
 
 
 def principal(user: Any) -> str | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.types import Message, Receive, Send
 
-from mcp_persist_sa.errors import PersistError, SessionLimitReached
+from mcp_persist_sa.errors import PersistError, SessionLimitReached, TooLarge
 from mcp_persist_sa.integrations import asgi
 from mcp_persist_sa.integrations.adoption import Copies
+from mcp_persist_sa.integrations.backchannel import BackChannel
 from mcp_persist_sa.integrations.calls import Call, Copy
 from mcp_persist_sa.integrations.gate import Durability, Gate
 
@@ -22,17 +24,32 @@ BUSY = {"Retry-After": "1"}
 class Incoming:
     """A request on its way in."""
 
-    def __init__(self, copies: Copies, copy: Copy, outgoing: Outgoing, receive: Receive) -> None:
+    def __init__(
+        self, copies: Copies, copy: Copy, outgoing: Outgoing, receive: Receive, backchannel: BackChannel
+    ) -> None:
         self._copies = copies
         self._copy = copy
         self._outgoing = outgoing
-        self.body = asgi.Body(receive, self._whole)
+        self._backchannel = backchannel
+        self.body = asgi.Body(receive, self._whole, copy.store.options.max_message_bytes)
 
-    async def _whole(self, message: Any) -> None:
+    async def _whole(self, message: Any) -> bytes | None:
+        """Look into a request; gives what the SDK is given instead of it, or None."""
         self._outgoing.message = message
         self._outgoing.call = self._copy.begin(message)
-        if self._copy.local_id:
-            await self._copies.journal(self._copy, message)
+        if not self._copy.local_id:
+            return None
+        await self._copies.journal(self._copy, message)
+        here, self._outgoing.settle, self._outgoing.undo = self._backchannel.route(self._copy, message)
+        if here is message:
+            return None
+        if not self.body.replaceable:
+            self._outgoing.settle = _refuse_as_too_large
+        return asgi.encoded(here)
+
+
+async def _refuse_as_too_large() -> None:
+    raise TooLarge("An answer may not be larger than a message that can be stored: see max_message_bytes.")
 
 
 class Outgoing:
@@ -52,6 +69,8 @@ class Outgoing:
         self.gone = False
         self.refused = False
         self.message: Any = None
+        self.settle: Callable[[], Awaitable[None]] | None = None
+        self.undo: Callable[[], None] | None = None
         self.call: Call | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -68,6 +87,8 @@ class Outgoing:
     async def _start(self, message: Message) -> None:
         headers = dict(message.get("headers", []))
         self.refused = message["status"] >= 400
+        if self.refused and self.undo is not None:
+            self.undo()
         if message["status"] == 404 and self._copy.local_id and not self._last_try:
             self.gone = True
             return
@@ -88,6 +109,8 @@ class Outgoing:
         """Write down what the response tells the client, before it does."""
         if self.refused:
             return
+        if self.settle is not None:
+            await self.settle()
         if not self._copy.local_id:
             await self._copies.opened(self._copy, local_id, asgi.value_of(self.message, "params") or {})
         elif self._deletes:
@@ -100,10 +123,11 @@ class Outgoing:
 
 
 async def _refuse(send: Send, error: PersistError) -> None:
-    text = str(error) if isinstance(error, SessionLimitReached) else "The session store is away."
+    status = 413 if isinstance(error, TooLarge) else 503
+    text = str(error) if isinstance(error, SessionLimitReached | TooLarge) else "The session store is away."
     logger.warning("A request is refused: %s", error)
 
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    await asgi.error_response(503, text, headers=BUSY)({"type": "http"}, receive, send)
+    await asgi.error_response(status, text, headers=BUSY if status == 503 else None)({"type": "http"}, receive, send)

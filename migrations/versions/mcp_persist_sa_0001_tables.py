@@ -27,6 +27,7 @@ def upgrade() -> None:
     op.create_table(
         "mcp_nodes",
         sa.Column("node_id", key, nullable=False),
+        sa.Column("namespace", name, nullable=False),
         sa.Column("started_at", moment, nullable=False),
         sa.Column("expires_at", moment, nullable=False),
         sa.PrimaryKeyConstraint("node_id", name="pk_mcp_nodes"),

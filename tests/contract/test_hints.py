@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
-from typing import Any
 
 import pytest
-import sqlalchemy as sa
-from sqlalchemy import event
 
 from mcp_persist_sa import Event, Gap, Page, Store, StoreClosed
-from mcp_persist_sa.backends.redis import RedisBackend
+from mcp_persist_sa.identity import EventId
+from mcp_persist_sa.streams import Tail
 from tests.contract.support import PATIENCE, execute, fill, rest, take
 from tests.databases import ALL, Database
 
@@ -29,27 +27,24 @@ async def nodes(request: pytest.FixtureRequest, new_database: Callable[[str], Da
 
 
 class Reads:
-    """Counts the pages that are read from the tables."""
+    """Counts the pages that tails read."""
 
     def __init__(self) -> None:
         self.count = 0
 
-    def note(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
-        self.count += "anchor" in statement
+    def of(self, read: Callable[[Tail, EventId], Awaitable[Page]]) -> Callable[[Tail, EventId], Awaitable[Page]]:
+        async def counted(tail: Tail, place: EventId) -> Page:
+            self.count += 1
+            return await read(tail, place)
+
+        return counted
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
-    counting, read = Reads(), RedisBackend.read
-
-    async def counted(*given: Any, **more: Any) -> Page:
-        counting.count += 1
-        return await read(*given, **more)
-
-    monkeypatch.setattr(RedisBackend, "read", counted)
-    event.listen(sa.Engine, "before_cursor_execute", counting.note)
-    yield counting
-    event.remove(sa.Engine, "before_cursor_execute", counting.note)
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    counting = Reads()
+    monkeypatch.setattr(Tail, "read", counting.of(Tail.read))
+    return counting
 
 
 async def _hears(store: Store, tails: int = 1) -> None:
@@ -191,7 +186,7 @@ async def test_connections_do_not_grow_with_tails(new_postgres: Callable[[], str
         await writer.append(f"session-{n}", "1", "x", final=True)
     await asyncio.gather(*tails)
     count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    assert (await execute(database, count))[0][0] <= (3 + 1) + (1 + 1)
+    assert (await execute(database, count))[0][0] <= (3 + 2) + (1 + 2)
     await database.close()
     assert await execute(database, count) == [(0,)]
 

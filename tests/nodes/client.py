@@ -61,7 +61,7 @@ class Client:
         """Open a session, and say that it is `initialized` unless told otherwise; gives the result."""
         params = {
             "protocolVersion": protocol,
-            "capabilities": dict(capabilities or {"elicitation": {}, "sampling": {}}),
+            "capabilities": dict(capabilities or {"elicitation": {}, "sampling": {}, "roots": {}}),
             "clientInfo": {"name": "raw", "version": "1"},
         }
         # What opens a session belongs to none.
@@ -109,6 +109,14 @@ class Client:
     async def respond(self, request: Mapping[str, Any], result: Mapping[str, Any]) -> Response:
         """Answer a request of the server."""
         return await self.post({"jsonrpc": "2.0", "id": request["id"], "result": dict(result)})
+
+    async def refuse(self, request: Mapping[str, Any], why: str) -> Response:
+        """Answer a request of the server with an error."""
+        return await self.post({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -1, "message": why}})
+
+    async def cancel(self, id: str | int) -> Response:
+        """Cancel a call."""
+        return await self.notify("notifications/cancelled", {"requestId": id})
 
     async def open_get(self, **headers: str) -> Response:
         """Listen on the standalone stream."""

@@ -2,8 +2,8 @@
 fastmcp4, or stateless for mcp 2.x in its newest protocol era.
 
 It prints a line of JSON when it is connected. Each line on its standard input is a call: `{"call": "echo", "arguments":
-{"text": "x"}}`; it prints what arrives meanwhile (progress, log, asked, sampled), and at last the result or the error.
-At the end of its input it leaves the session in the SDK's manner, and says so.
+{"text": "x"}}`; it prints what arrives meanwhile (progress, log, asked, sampled, listed), and at last the result or the
+error. At the end of its input it leaves the session in the SDK's manner, and says so.
 """
 
 from __future__ import annotations
@@ -47,7 +47,17 @@ async def on_sampling(context: Any, params: Any) -> Any:
     return types.CreateMessageResult(role="assistant", content=content, model="a parrot")
 
 
+ROOT = "file:///home"
+
+
+async def on_roots(context: Any) -> Any:
+    say(listed=ROOT)
+    types: Any = import_module("mcp.types")
+    return types.ListRootsResult(roots=[types.Root(uri=ROOT)])
+
+
 CALLBACKS = {
+    "list_roots_callback": on_roots,
     "elicitation_callback": on_elicitation,
     "sampling_callback": on_sampling,
     "logging_callback": on_log,
@@ -94,7 +104,15 @@ async def fastmcp4(url: str, token: str | None) -> AsyncGenerator[Call, None]:
     async def sampled(messages: Any, params: Any, context: Any) -> str:
         return (await on_sampling(context, params)).content.text
 
-    callbacks = {"elicitation_handler": elicited, "sampling_handler": sampled, "log_handler": on_log}
+    async def listed(context: Any) -> Any:
+        return (await on_roots(context)).roots
+
+    callbacks = {
+        "elicitation_handler": elicited,
+        "sampling_handler": sampled,
+        "log_handler": on_log,
+        "roots": listed,
+    }
     async with import_module("fastmcp").Client(url, auth=token, mode="legacy", **callbacks) as client:
         say(connected=client.initialize_result.protocol_version)
         yield lambda tool, arguments: client.call_tool(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from mcp_persist_sa import open_store
 from mcp_persist_sa.migrate import upgrade
 from tests.contract.support import execute
 from tests.databases import Database
@@ -283,3 +284,37 @@ async def test_a_session_is_not_said_to_be_deleted_when_it_may_not_be(make_fault
         assert (await each.call("echo", text="x")).status == 404
     other = await cluster.session()
     assert await other.result("echo", text="others go on") == "others go on"
+
+
+@pytest.mark.parametrize(
+    ("host", "kind"),
+    [*(("mcpserver", kind) for kind in READABLE), *((host, ON_OTHER_HOSTS[0]) for host in ("mcpserver", "fastmcp1"))],
+)
+async def test_an_answer_to_another_node_is_refused_while_the_store_is_away_and_yet_arrives(
+    make_faulty: MakeFaulty, host: str, kind: str
+) -> None:
+    cluster = await make_faulty(kind, host)
+    client = await cluster.session(cluster.a)
+    at_b = cluster.same(client, cluster.b)
+    assert await at_b.result("echo", text="known here") == "known here"
+    told_red = {"action": "accept", "content": {"answer": "red"}}
+    calling = await client.call("ask", question="What?")
+    asked = (await calling.until_message()).message
+    cluster.outage.begin()
+    await refused(lambda: at_b.respond(asked, told_red))
+    # Nobody waits for a notification, and clients take a refusal of one badly.
+    assert (await at_b.cancel("nothing")).status == 202
+    # Where it is asked, it is answered, under the same id as in the store.
+    local = await client.call("ask", id="local", question="Here?")
+    frame = await local.until_message()
+    assert frame.id is None
+    assert (await client.respond(frame.message, told_red)).status == 202
+    assert text_of((await local.rest())[-1].message) == "a was told red"
+    cluster.outage.end()
+    # The SDKs' clients do not send again what was refused; whoever does is heard once.
+    assert text_of((await calling.rest())[-1].message) == "a was told red"
+    assert (await accepted(lambda: at_b.respond(asked, told_red))).status == 202
+    await eventually("ids are back", lambda: has_ids(client))
+    async with open_store(cluster.outage.direct or cluster.outage.dsn, background=False) as store:
+        stored = await store.read(client.session_id or "", stream_id="local")
+        assert frame.data.decode() in [event.message for event in stored.events]

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.nodes.cluster import Cluster
-from tests.nodes.conftest import Started
+from tests.nodes.conftest import PATIENT, Started
 from tests.nodes.environments import LINE_OF
-from tests.nodes.official import ANSWER
+from tests.nodes.hosts import HOSTS
+from tests.nodes.official import ANSWER, ROOT
 from tests.servers import ChildProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+QUESTIONS: list[tuple[str, dict[str, Any], dict[str, str], str]] = [
+    ("ask", {"question": "What?"}, {"asked": "What?"}, ANSWER),
+    ("sample", {"prompt": "What?"}, {"sampled": "What?"}, ANSWER),
+    ("roots", {}, {"listed": ROOT}, ROOT),
+]
 
 
 async def said(child: ChildProcess) -> dict[str, Any]:
@@ -29,6 +38,17 @@ async def ask(child: ChildProcess, tool: str, **arguments: Any) -> list[dict[str
     return heard
 
 
+async def answer_all_questions(child: ChildProcess) -> set[str]:
+    """Have it asked in each manner; gives the names of the nodes that did."""
+    names: set[str] = set()
+    for tool, arguments, told, answer in QUESTIONS:
+        heard, last = await ask(child, tool, **arguments)
+        assert heard == told
+        assert last["result"].endswith(answer)
+        names.add(last["result"][0])
+    return names
+
+
 async def test_an_official_client_notices_nothing_of_two_nodes(cluster: Cluster, started: Started) -> None:
     child = await started.official(LINE_OF[cluster.host], cluster.balancer)
     assert "connected" in await said(child)
@@ -36,12 +56,24 @@ async def test_an_official_client_notices_nothing_of_two_nodes(cluster: Cluster,
     assert {(await ask(child, "who"))[-1]["result"] for _ in range(6)} == names
     await ask(child, "remember", key="colour", value="red")
     assert [(await ask(child, "recall", key="colour"))[-1] for _ in range(2)] == [{"result": "red"}] * 2
-    # The answer has to come to the node that asks.
-    cluster.balancer.to(0)
-    for tool, argument, told in (("ask", "question", "asked"), ("sample", "prompt", "sampled")):
-        heard = await ask(child, tool, **{argument: "What?"})
-        assert heard[0] == {told: "What?"}
-        assert heard[-1]["result"].endswith(ANSWER)
+    # An odd number of requests, so that each kind of question is asked by both nodes.
+    for _ in range(2):
+        await answer_all_questions(child)
+        await ask(child, "who")
+    await child.close_input()
+    assert await said(child) == {"closed": True}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+async def test_an_official_client_notices_nothing_of_three_nodes(
+    host: str, started: Started, new_postgres: Callable[[], str]
+) -> None:
+    dsn = new_postgres()
+    nodes = [await started.node(host, dsn=dsn, name=name, persistence=PATIENT) for name in "abc"]
+    child = await started.official(LINE_OF[host], await started.balancer(*nodes))
+    assert "connected" in await said(child)
+    asking = [await answer_all_questions(child) for _ in range(2)]
+    assert set.union(*asking) > {nodes[0].name}
     await child.close_input()
     assert await said(child) == {"closed": True}
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.nodes.client import Client, text_of
+from tests.nodes.client import Client
 from tests.nodes.cluster import Cluster
 from tests.nodes.frames import told
 from tests.nodes.tools import RESOURCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-SAMPLED = {"role": "assistant", "content": {"type": "text", "text": "something"}, "model": "m"}
 
 
 async def statuses(client: Client, event_id: str) -> list[int]:
@@ -70,20 +68,6 @@ async def test_a_deleted_session_is_gone_at_once_on_both_nodes(cluster: Cluster,
     await cluster.nodes[1 - ending].said("cancelled", gate)
     other = await cluster.session()
     assert await other.result("echo", text="others go on") == "others go on"
-
-
-async def test_a_tool_asks_the_client_within_its_node(cluster: Cluster) -> None:
-    opened = await cluster.session(cluster.a)
-    for node in cluster.nodes:
-        client = cluster.same(opened, node)
-        for tool, argument, result, expected in (
-            ("ask", "question", {"action": "accept", "content": {"answer": "red"}}, "was told red"),
-            ("sample", "prompt", SAMPLED, "heard something"),
-        ):
-            asking = await client.call(tool, **{argument: "What?"})
-            asked = (await asking.until_message()).message
-            assert (await client.respond(asked, result)).status == 202
-            assert text_of((await asking.rest())[-1].message) == f"{node.name} {expected}"
 
 
 async def test_a_cancellation_reaches_the_call_within_its_node(cluster: Cluster) -> None:

@@ -120,7 +120,10 @@ class Tools:
     async def ask(self, call: Call, question: str) -> str:
         """Elicit an answer."""
         schema = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
-        result = await call.session.elicit_form(question, schema, related_request_id=call.request_id)
+        try:
+            result = await call.session.elicit_form(question, schema, related_request_id=call.request_id)
+        finally:
+            say(asked=question)
         return f"{self._node} was told {(result.content or {}).get('answer')}"
 
     async def sample(self, call: Call, prompt: str) -> str:
@@ -130,6 +133,27 @@ class Tools:
         message = types.SamplingMessage(role="user", content=types.TextContent(type="text", text=prompt))
         result = await call.session.create_message([message], max_tokens=10, related_request_id=call.request_id)
         return f"{self._node} heard {result.content.text}"
+
+    async def roots(self, call: Call, standalone: bool = False) -> str:
+        """List the client's roots, and say what progress it makes with that; or ask for them beside any request."""
+        from mcp import types
+        from mcp.shared.message import ServerMessageMetadata
+
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+            say(progress=message)
+
+        if standalone:
+            result = await call.session.list_roots()
+        else:
+            request: Any = types.ListRootsRequest()
+            wrap: Any = types.ServerRequest
+            result = await call.session.send_request(
+                wrap(request) if isinstance(wrap, type) else request,
+                types.ListRootsResult,
+                metadata=ServerMessageMetadata(related_request_id=call.request_id),
+                progress_callback=on_progress,
+            )
+        return f"{self._node} knows {' '.join(str(root.uri) for root in result.roots)}"
 
     async def remember(self, call: Call, key: str, value: str) -> str:
         from mcp_persist_sa import session_state

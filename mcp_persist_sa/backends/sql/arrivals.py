@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.expression import CTE, FromClause
 
+from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, INT, TEXT, Rows
 from mcp_persist_sa.protocols import Append, Place
 from mcp_persist_sa.schema import events
@@ -94,7 +95,7 @@ def stored(arrival: FromClause, source: FromClause, *, stream_key: Any, sequence
     return insert.on_conflict_do_nothing().cte("stored")
 
 
-_ONE_EVENT = (
+_ONE_EVENT = Hot(
     sqlite.insert(events)
     .values(created_at=sa.bindparam("now", type_=Timestamp()), **{name: sa.bindparam(name) for name in _ROW})
     .on_conflict_do_nothing()
@@ -104,4 +105,4 @@ _ONE_EVENT = (
 def store_rows(connection: sa.Connection, rows: Sequence[Sequence[Any]], at: datetime) -> None:
     """Insert events by themselves; one that is there already is left as it is."""
     if rows:
-        connection.execute(_ONE_EVENT, [dict(zip(_ROW, row, strict=True), now=at) for row in rows])
+        _ONE_EVENT.for_each(connection, _ROW, rows, {"now": at})

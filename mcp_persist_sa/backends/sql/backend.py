@@ -69,9 +69,9 @@ class SQLBackend:
     async def _write(self, work: Callable[[sa.Connection], T], *, atomic: bool = False, repeatable: bool = True) -> T:
         return await write(self._database, work, atomic=atomic, repeatable=repeatable)
 
-    async def _once(self, work: Callable[[sa.Connection], T], *, atomic: bool, writes: bool) -> T:
+    async def _once(self, work: Callable[[sa.Connection], T], *, atomic: bool, writes: bool, keep: bool = False) -> T:
         try:
-            return await once(self._database, work, atomic=atomic, writes=writes)
+            return await once(self._database, work, atomic=atomic, writes=writes, keep=keep)
         except Failure as failure:
             raise failure.error from failure.__cause__
 
@@ -83,6 +83,7 @@ class SQLBackend:
             lambda connection: self._appends.store(connection, batch, gate, at),
             atomic=not is_one_statement(batch),
             writes=True,
+            keep=True,
         )
         await self._purge.trim_grown(
             [group for group, place in zip(batch, places, strict=True) if isinstance(place, Place)]
@@ -206,7 +207,10 @@ class SQLBackend:
         await self._write(lambda c: nodes.unlisten(c, session_key, node_id))
 
     async def remove_node(self, node_id: str) -> None:
-        await self._write(lambda c: nodes.remove(c, node_id))
+        await self._purge.node(node_id)
+
+    async def nodes(self) -> dict[str, bool]:
+        return await self._read(lambda c: nodes.known(c, self._common()))
 
     # Retention
 

@@ -23,6 +23,7 @@ from mcp_persist_sa.backends.sql.arrivals import (
     store_rows,
     stored,
 )
+from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, TEXT, Rows
 from mcp_persist_sa.errors import StreamClaimed
 from mcp_persist_sa.protocols import Append, Claim, Place
@@ -60,10 +61,10 @@ class ClaimedAppends:
         arrivals = [row for group in groups for row in arrivals_at(group, *_claim(group)[:2])]
         if self._dialect == "postgresql":
             values |= ARRIVALS.values(self._dialect, arrivals)
-            known = set(connection.execute(self._at_once, values).scalars())
+            known = _keys(self._at_once.rows(connection, values))
             if len(known) < len(rows):
                 # An earlier sending, on whose end the statement had to wait, is seen by the next one only.
-                known |= set(connection.execute(self._at_once, values).scalars())
+                known |= _keys(self._at_once.rows(connection, values))
         else:
             known = self._in_steps(connection, rows, values, arrivals)
         return {id(group): _place(group, known) for group in groups}
@@ -72,11 +73,11 @@ class ClaimedAppends:
         self, connection: sa.Connection, rows: list[list[Any]], values: dict[str, Any], arrivals: list[list[Any]]
     ) -> set[str]:
         if any(row[_OPENING] for row in rows):
-            connection.execute(self._open, values)
-        known = set(connection.execute(self._known, values).scalars())
+            self._open.rows(connection, values)
+        known = _keys(self._known.rows(connection, values))
         store_rows(connection, [row for row in arrivals if row[1] in known], values["now"])
         if any(row[_FINISHED] and not row[_OPENING] for row in rows):
-            connection.execute(self._end, values)
+            self._end.rows(connection, values)
         return known
 
     @cached_property
@@ -84,7 +85,18 @@ class ClaimedAppends:
         return _CLAIMS.relation(self._dialect)
 
     @cached_property
-    def _open(self) -> Any:
+    def _open(self) -> Hot:
+        return Hot(self._opening())
+
+    @cached_property
+    def _known(self) -> Hot:
+        return Hot(self._knowing())
+
+    @cached_property
+    def _end(self) -> Hot:
+        return Hot(self._ending())
+
+    def _opening(self) -> Any:
         claim = self._claims
         rival = streams.alias("rival")
         taken = sa.exists().where(
@@ -102,16 +114,14 @@ class ClaimedAppends:
         ).where(claim.c.opening, ~taken)
         return insert_for(self._dialect)(streams).from_select(STREAM_COLUMNS, opening).on_conflict_do_nothing()
 
-    @cached_property
-    def _known(self) -> Any:
+    def _knowing(self) -> Any:
         claim = self._claims
         same = (streams.c.session_key == claim.c.session_key) & (streams.c.stream_key == claim.c.stream_key)
         # A node that was taken for dead has lost its streams.
         kept = streams.c.node_id.is_not_distinct_from(claim.c.node_id)
         return sa.select(streams.c.stream_key).select_from(streams.join(claim, same & kept))
 
-    @cached_property
-    def _end(self) -> Any:
+    def _ending(self) -> Any:
         claim = self._claims
         return (
             sa.update(streams)
@@ -126,15 +136,19 @@ class ClaimedAppends:
         )
 
     @cached_property
-    def _at_once(self) -> Any:
-        opened = self._open.returning(streams.c.stream_key).cte("opened")
+    def _at_once(self) -> Hot:
+        opened = self._opening().returning(streams.c.stream_key).cte("opened")
         # Locked, or a session that is deleted at this moment would leave events without a stream.
-        present = self._known.with_for_update(key_share=True, of=streams).cte("present")
+        present = self._knowing().with_for_update(key_share=True, of=streams).cte("present")
         known = sa.union(sa.select(opened.c.stream_key), sa.select(present.c.stream_key)).cte("known")
         arrival = ARRIVALS.relation(self._dialect)
         source = arrival.join(known, known.c.stream_key == arrival.c.stream)
         insert = stored(arrival, source, stream_key=arrival.c.stream, sequence=arrival.c.position)
-        return sa.select(known.c.stream_key).add_cte(insert, self._end.cte("ended"))
+        return Hot(sa.select(known.c.stream_key).add_cte(insert, self._ending().cte("ended")))
+
+
+def _keys(rows: list[Any]) -> set[str]:
+    return {row[0] for row in rows}
 
 
 def _claim(group: Append) -> Claim:

@@ -67,7 +67,8 @@ def unlisten(connection: sa.Connection, session_key: str, node_id: str) -> None:
 
 def renew(connection: sa.Connection, node_id: str, lease: timedelta, common: Mapping[str, Any]) -> None:
     """Write a lease."""
-    values = {"node_id": node_id, "started_at": now(), "expires_at": after(now(), "lease")}
+    moments = {"started_at": now(), "expires_at": after(now(), "lease")}
+    values = {"node_id": node_id, "namespace": common["in_namespace"], **moments}
     insert = insert_for(connection.dialect.name)(nodes).values(values)
     renewed = insert.on_conflict_do_update(
         index_elements=[nodes.c.node_id], set_={"expires_at": insert.excluded.expires_at}
@@ -75,14 +76,27 @@ def renew(connection: sa.Connection, node_id: str, lease: timedelta, common: Map
     connection.execute(renewed, {**common, "lease": lease})
 
 
-def remove(connection: sa.Connection, node_id: str) -> None:
-    """Remove a lease."""
-    connection.execute(sa.delete(nodes).where(nodes.c.node_id == _NODE), {"of_node": node_id})
+_here = nodes.c.namespace == sa.bindparam("in_namespace", type_=sa.Text())
+_is_old = nodes.c.expires_at <= before(now(), "forget_after")
+_KNOWN = sa.select(nodes.c.node_id, nodes.c.expires_at > now()).where(_here)
+_OLD = sa.select(nodes.c.node_id).where(_here, _is_old)
+_REMOVE = sa.delete(nodes).where(nodes.c.node_id == _NODE)
 
 
-def remove_old(connection: sa.Connection, common: Mapping[str, Any]) -> None:
-    """Forget nodes whose lease ran out long ago."""
-    connection.execute(sa.delete(nodes).where(nodes.c.expires_at <= before(now(), "forget_after")), common)
+def known(connection: sa.Connection, common: Mapping[str, Any]) -> dict[str, bool]:
+    """The nodes of the namespace, and of each whether its lease has not run out."""
+    return {node_id: bool(alive) for node_id, alive in connection.execute(_KNOWN, common)}
+
+
+def old(connection: sa.Connection, common: Mapping[str, Any]) -> list[str]:
+    """The nodes whose lease ran out long ago."""
+    return list(connection.execute(_OLD, common).scalars())
+
+
+def remove(connection: sa.Connection, node_id: str, common: Mapping[str, Any], *, if_old: bool) -> bool:
+    """Remove a lease; not, if told so, one that was renewed."""
+    statement = _REMOVE.where(_is_old) if if_old else _REMOVE
+    return connection.execute(statement, {**common, "of_node": node_id}).rowcount > 0
 
 
 def end_abandoned(connection: sa.Connection, session_key: str, stream_key: str, common: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from mcp_persist_sa import identity
 from mcp_persist_sa.backends.sql import nodes, removal, retention
 from mcp_persist_sa.backends.sql.retention import CHUNK, Cut, Limits
 from mcp_persist_sa.database import Database, Failure, once, read, write
@@ -32,6 +33,7 @@ class Purge:
     def __init__(self, database: Database, options: Options, common: Callable[[], dict[str, Any]]) -> None:
         self._database = database
         self._common = common
+        self._namespace = options.namespace
         self._event_ttl = options.span("event_ttl")
         self._limits = Limits(
             options.max_events_per_stream,
@@ -55,7 +57,8 @@ class Purge:
         state = await self._in_chunks(removal.remove_old_state)
         await self._in_chunks(removal.remove_deleted_state)
         await self._write(lambda c: removal.remove_old_writers(c, self._values()), atomic=False)
-        await self._write(lambda c: nodes.remove_old(c, self._values()), atomic=False)
+        for node_id in await self._read(lambda c: nodes.old(c, self._values())):
+            await self.node(node_id, if_old=True)
         return removed.plus(Purged(streams=streams, state=state))
 
     def _values(self) -> dict[str, Any]:
@@ -149,6 +152,12 @@ class Purge:
         for chunk in retention.chunks(cuts):
             await once(self._database, partial(retention.remove, cuts=chunk), atomic=True, writes=True)
         self._grown.pop(session_key, None)
+
+    async def node(self, node_id: str, *, if_old: bool = False) -> None:
+        """Remove a node's lease, and then, when nobody sends to it any more, its inbox."""
+        remove = partial(nodes.remove, node_id=node_id, common=self._values(), if_old=if_old)
+        if await self._write(remove, atomic=False):
+            await self.session(identity.session_key(self._namespace, identity.inbox_of(node_id)))
 
     async def session(self, session_key: str, *, if_expired: bool = False) -> Purged:
         """Remove a session and all that belongs to it, its events in chunks before."""

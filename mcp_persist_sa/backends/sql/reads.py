@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.sql.expression import FromClause
 
+from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.nodes import abandoned
 from mcp_persist_sa.backends.sql.reading import (
     LIMIT,
@@ -24,6 +25,7 @@ from mcp_persist_sa.errors import HistoryLost
 from mcp_persist_sa.identity import EventId, unescape_stream_id, unknown_event
 from mcp_persist_sa.models import Event, Gap, Page
 from mcp_persist_sa.schema import events, streams
+from mcp_persist_sa.sqltypes import moment
 
 _PLACE = sa.bindparam("place", type_=sa.BigInteger())
 _ONE_MORE = sa.bindparam("one_more", type_=sa.Integer())
@@ -37,8 +39,31 @@ def _at(event: FromClause, sequence: Any) -> Any:
     return (event.c.session_key == SESSION) & (event.c.stream_key == STREAM) & (event.c.sequence == sequence)
 
 
-def _beside_stream(page: FromClause, *more: Any) -> Any:
-    """A page beside what says whether it may be read: the stream's row, the event at the place, the session."""
+class _Row(NamedTuple):
+    """A row of the two statements: how the stream is, and one of its events, or None where the page has none."""
+
+    purged_through: int
+    purged_nonce: str | None
+    finished: bool
+    stream_id: str
+    session_closed: bool
+    session_over: bool
+    abandoned: bool
+    anchor_nonce: str | None
+    sequence: Any
+    nonce: str
+    message: str | None
+    final: bool
+    created_at: Any
+    expired: bool
+    next: int | None
+
+
+def _beside_stream(page: FromClause) -> Any:
+    """A page beside what says whether it may be read: the stream's row, the event at the place, the session.
+
+    The columns are those of `_Row`.
+    """
     anchor, content = events.alias("anchor"), events.alias("content")
     message = sa.select(content.c.message).where(_at(content, page.c.sequence)).scalar_subquery()
     return (
@@ -57,7 +82,7 @@ def _beside_stream(page: FromClause, *more: Any) -> Any:
             page.c.final,
             page.c.created_at,
             page.c.expired,
-            *more,
+            page.c.next,
         )
         .select_from(streams.outerjoin(anchor, _at(anchor, _PLACE)).outerjoin(page, sa.true()))
         .where(streams.c.session_key == SESSION, streams.c.stream_key == STREAM)
@@ -75,7 +100,7 @@ def _page_statement() -> Any:
         .subquery("following")
     )
     page = _capped(following, sa.asc)
-    return _beside_stream(page, page.c.next)
+    return _beside_stream(page)
 
 
 def _capped(rows: Any, in_order: Callable[[Any], Any]) -> Any:
@@ -106,11 +131,12 @@ def _back_statement() -> Any:
         .subquery("preceding")
     )
     page = _capped(preceding, sa.desc)
-    return _beside_stream(page, page.c.next)
+    return _beside_stream(page)
 
 
 PAGE = _page_statement()
 BACK = _back_statement()
+_FORWARDS, _BACKWARDS = Hot(PAGE), Hot(BACK)
 
 
 def _values_at(session_key: str, place: EventId, reading: Reading, limit: int, max_bytes: int) -> dict[str, Any]:
@@ -129,13 +155,13 @@ def read_page(
 ) -> Page:
     """Read what follows a place."""
     values = _values_at(session_key, after, reading, limit, max_bytes)
-    rows = connection.execute(PAGE, values).all()
+    rows = _rows(_FORWARDS, connection, values)
     header = _checked(rows)
     position = _start(header, after)
     while after.sequence == 0 and rows[-1].next is not None and rows[-1].expired:
         # A page of events that have expired and were not removed yet.
         position = rows[-1].sequence
-        rows = connection.execute(PAGE, {**values, "place": position}).all()
+        rows = _rows(_FORWARDS, connection, {**values, "place": position})
         header = _checked(rows)
     rows = [row for row in rows if row.sequence is not None]
     fresh = [row for row in rows if not row.expired]
@@ -144,11 +170,15 @@ def read_page(
             raise history_lost()
         position = max(row.sequence for row in rows if row.expired)
     page = _page(after.stream_key, position, fresh, more=bool(rows) and rows[-1].next is not None)
-    finished = page.finished or (not fresh and header.finished)
+    finished = page.finished or (not fresh and bool(header.finished))
     return _of_stream(page, header, finished=finished)
 
 
-def _checked(rows: Sequence[Any]) -> Any:
+def _rows(statement: Hot, connection: sa.Connection, values: dict[str, Any]) -> list[_Row]:
+    return [_Row._make(row) for row in statement.rows(connection, values)]
+
+
+def _checked(rows: Sequence[_Row]) -> _Row:
     """The first row, which says how the stream and its session are."""
     if not rows:
         raise unknown_event()
@@ -157,7 +187,7 @@ def _checked(rows: Sequence[Any]) -> Any:
     return rows[0]
 
 
-def _start(row: Any, after: EventId) -> int:
+def _start(row: _Row, after: EventId) -> int:
     """The number behind which the page begins, once it is sure that the place is what it was."""
     if after.sequence == 0:
         return row.purged_through
@@ -174,14 +204,15 @@ def history_lost() -> HistoryLost:
     return HistoryLost("Events after this one are gone: expired, purged or rolled back. Read the present state anew.")
 
 
-def _page(stream_key: str, position: int, rows: Sequence[Any], *, more: bool) -> Page:
+def _page(stream_key: str, position: int, rows: Sequence[_Row], *, more: bool) -> Page:
     items: list[Event | Gap] = []
     event = None
     for row in rows:
         sequence = row.sequence
         if sequence != position + 1:
             items.append(Gap(position + 1, sequence - 1))
-        event = Event(f"{stream_key}.{sequence}.{row.nonce}", sequence, row.message, row.final, row.created_at)
+        created_at = moment(row.created_at)
+        event = Event(f"{stream_key}.{sequence}.{row.nonce}", sequence, row.message, bool(row.final), created_at)
         items.append(event)
         position = sequence
     return Page(tuple(items), event and event.event_id, event is not None and event.final, False, more)
@@ -192,22 +223,22 @@ def read_before(
 ) -> Page:
     """Read what comes before a place, the newest `limit` events of it; before the end, if the place has no nonce."""
     values = _values_at(session_key, before, reading, limit, max_bytes)
-    rows = connection.execute(BACK, values).all()
+    rows = _rows(_BACKWARDS, connection, values)
     header = _checked(rows)
     if before.nonce:
         _start(header, before)
     rows = [row for row in rows if row.sequence is not None]
     start = rows[0].sequence - 1 if rows else 0
     page = _page(before.stream_key, start, rows, more=bool(rows) and rows[0].next is not None)
-    at_end = not rows and not before.nonce and header.finished
+    at_end = not rows and not before.nonce and bool(header.finished)
     return _of_stream(page, header, finished=page.finished or at_end)
 
 
-def _of_stream(page: Page, header: Any, *, finished: bool) -> Page:
+def _of_stream(page: Page, header: _Row, *, finished: bool) -> Page:
     return page._replace(
         finished=finished,
-        closed=header.session_closed,
-        abandoned=header.abandoned,
+        closed=bool(header.session_closed),
+        abandoned=bool(header.abandoned),
         stream_id=unescape_stream_id(header.stream_id),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.errors import InvalidInput, SessionExists, SessionLimitReached
 from mcp_persist_sa.models import Session, SessionPage
 from mcp_persist_sa.protocols import SessionFilter
@@ -21,7 +22,7 @@ _NAMESPACE = sa.bindparam("in_namespace", type_=sa.Text())
 _alive = sa.or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > now())
 _open = sa.and_(_alive, sessions.c.closed_at.is_(None))
 
-_IS_OPEN = sa.select(sa.true()).where(sessions.c.session_key == _KEY, _open)
+_IS_OPEN = Hot(sa.select(sa.true()).where(sessions.c.session_key == _KEY, _open))
 _GET = sa.select(sessions).where(sessions.c.session_key == _KEY, _alive)
 
 _USED = {"last_seen_at": now(), "expires_at": after(now(), "session_ttl")}
@@ -64,7 +65,7 @@ def get(connection: sa.Connection, session_key: str, common: Mapping[str, Any]) 
 
 def is_open(connection: sa.Connection, session_key: str, common: Mapping[str, Any]) -> bool:
     """Whether there is an open session."""
-    return connection.execute(_IS_OPEN, {"for_session": session_key, **common}).first() is not None
+    return bool(_IS_OPEN.rows(connection, {"for_session": session_key, **common}))
 
 
 def update(

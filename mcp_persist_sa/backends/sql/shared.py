@@ -25,6 +25,7 @@ from mcp_persist_sa.backends.sql.arrivals import (
     store_rows,
     stored,
 )
+from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, TEXT, Rows
 from mcp_persist_sa.errors import OutcomeUnknown, StreamClaimed
 from mcp_persist_sa.identity import new_stream_key
@@ -58,22 +59,22 @@ class SharedAppends:
         grown: Sequence[Any]
         if self._dialect == "postgresql":
             arrivals = ARRIVALS.values(self._dialect, _numbered_arrivals(groups))
-            found: Sequence[Any] = connection.execute(self._at_once, values | arrivals).all()
+            found: Sequence[Any] = self._at_once.rows(connection, values | arrivals)
             if not found:
                 return {id(group): _stored_before(connection, group) for group in groups}
             grown = [row[1:] for row in found if row[1] is not None]
         else:
-            grown = connection.execute(self._grow_alone, values).all()
+            grown = self._grow_alone.rows(connection, values)
         if any(finished for *_, finished in growth):
-            connection.execute(self._finish, values)
+            self._finish.rows(connection, values)
         places = _places(groups, growth, grown)
         if self._dialect != "postgresql":
             store_rows(connection, _placed_arrivals(groups, places), common["now"])
         return places
 
     @cached_property
-    def _grow_alone(self) -> Any:
-        return self._grow(_GROWTH.relation(self._dialect))
+    def _grow_alone(self) -> Hot:
+        return Hot(self._grow(_GROWTH.relation(self._dialect)))
 
     def _grow(self, growth: FromClause, *where: Any) -> Any:
         nobody = {"node_id": sa.cast(sa.null(), Key), "will": sa.cast(sa.null(), TEXT)}
@@ -92,10 +93,10 @@ class SharedAppends:
         return more.returning(streams.c.session_key, streams.c.stream_id, streams.c.stream_key, streams.c.last_sequence)
 
     @cached_property
-    def _finish(self) -> Any:
+    def _finish(self) -> Hot:
         """A statement of its own: a row that is born finished would not meet the open one that it should grow."""
         growth = _GROWTH.relation(self._dialect)
-        return (
+        return Hot(
             sa.update(streams)
             .values(finished=sa.true())
             .where(
@@ -108,7 +109,7 @@ class SharedAppends:
         )
 
     @cached_property
-    def _at_once(self) -> Any:
+    def _at_once(self) -> Hot:
         gate = _gate()
         growth, arrival = _GROWTH.relation(self._dialect), ARRIVALS.relation(self._dialect)
         grown = self._grow(growth, sa.exists(sa.select(gate.c.batch))).cte("grown")
@@ -120,7 +121,7 @@ class SharedAppends:
         )
         place = grown.c.last_sequence - growth.c["count"] + arrival.c.position
         insert = stored(arrival, source, stream_key=grown.c.stream_key, sequence=place)
-        return sa.select(gate.c.batch, grown).select_from(gate.outerjoin(grown, sa.true())).add_cte(insert)
+        return Hot(sa.select(gate.c.batch, grown).select_from(gate.outerjoin(grown, sa.true())).add_cte(insert))
 
 
 def _gate() -> CTE:
