@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mcp_persist_sa import Store
 from mcp_persist_sa.identity import inbox_of
-from tests.contract.support import Clock, execute
+from tests.contract.beside import count
+from tests.contract.support import Clock
 from tests.databases import Database
 
 
@@ -59,8 +60,8 @@ async def test_an_inbox_goes_with_its_node_and_no_other(shared_database: Databas
     left = await other.read(inbox_of(name_of(other)), stream_id="inbox")
     await node.close()
     assert await other.read(inbox_of(name_of(other)), stream_id="inbox") == left
-    for table in ("mcp_events", "mcp_streams"):
-        assert await execute(shared_database, f"SELECT count(*) FROM {table}") == [(1,)]
+    for what in ("events", "streams"):
+        assert await count(shared_database, what) == 1
 
 
 async def test_a_purge_removes_the_inbox_of_a_dead_node(shared_database: Database, clock: Clock) -> None:
@@ -69,11 +70,11 @@ async def test_a_purge_removes_the_inbox_of_a_dead_node(shared_database: Databas
     await store.join()
     inbox = inbox_of(name_of(store))
     await store.append(inbox, "inbox", "x")
-    for hours, count in ((1, 1), (1, 0)):
+    for hours, left in ((1, 1), (1, 0)):
         clock.advance(hours=hours)
         await store.purge()
-        for table in ("mcp_events", "mcp_streams"):
-            assert await execute(shared_database, f"SELECT count(*) FROM {table}") == [(count,)]
+        for what in ("events", "streams"):
+            assert await count(shared_database, what) == left
 
 
 async def test_an_inbox_is_no_session(database: Database) -> None:

@@ -47,14 +47,11 @@ class Keys:
         self._prefix = prefix
         self._space = f"{prefix}:{session_key(namespace, '')[:8]}" if namespace else prefix
         self.index = f"{{{self._space}:index}}"
+        self.nodes = f"{{{self._space}:nodes}}"
 
     def session(self, session_key: str) -> str:
         """With which all keys of a session begin."""
         return f"{{{self._space}:{session_key}}}"
-
-    def node(self, node_id: str) -> str:
-        """Of the lease of a node, whatever the namespace."""
-        return f"{{{self._prefix}:node:{node_id}}}"
 
     @property
     def pattern(self) -> str:

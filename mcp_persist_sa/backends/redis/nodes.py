@@ -9,25 +9,32 @@ from mcp_persist_sa.backends.redis.room import Room
 from mcp_persist_sa.backends.redis.scripts import NODE, SESSION
 from mcp_persist_sa.backends.redis.server import Call
 
+FORGET_AFTER = timedelta(hours=1)
 _NOBODY = "-"
 
 
 class Nodes(Room):
-    """Whoever serves. A lease may be in another slot than the session, so it is looked at by itself."""
+    """Whoever serves. The leases are in another slot than the sessions, so they are looked at by themselves."""
 
-    def _node(self, node_id: str, *arguments: str) -> Call:
-        return Call(NODE, [self._keys.node(node_id)], [self._now(), *arguments])
+    def _leases(self, action: str, *arguments: str) -> Call:
+        return Call(NODE, [self._keys.nodes], [self._now(), action, *arguments])
 
     async def renew_node(self, node_id: str, lease: timedelta) -> None:
         """See `NodeBackend`."""
-        await self._server.write(self._node(node_id, "renew", span(lease)))
+        await self._server.write(self._leases("renew", node_id, span(lease), span(FORGET_AFTER)))
 
-    async def remove_node(self, node_id: str) -> None:
+    async def nodes(self) -> dict[str, bool]:
         """See `NodeBackend`."""
-        await self._server.write(self._node(node_id, "remove"))
+        found = (await self._server.read(self._leases("all")))[0]
+        return {node.decode(): bool(alive) for node, alive in zip(found[::2], found[1::2], strict=True)}
+
+    async def _forget_node(self, node_id: str, *, if_old: bool) -> bool:
+        """Remove a lease; not, if told so, one that has not run out long ago."""
+        call = self._leases("remove", node_id, span(FORGET_AFTER) if if_old else "")
+        return bool((await self._server.write(call))[0])
 
     async def _is_alive(self, node_id: str) -> bool:
-        return node_id != _NOBODY and bool((await self._server.read(self._node(node_id, "look")))[0])
+        return node_id != _NOBODY and bool((await self._server.read(self._leases("look", node_id)))[0])
 
     async def listen(self, session_key: str, node_id: str, *, anew: bool) -> bool:
         """See `NodeBackend`."""

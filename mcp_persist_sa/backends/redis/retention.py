@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
 from itertools import islice
 
+from mcp_persist_sa import identity
 from mcp_persist_sa.backends.redis.keys import Keys, span
 from mcp_persist_sa.backends.redis.limits import Limits, over_limits
+from mcp_persist_sa.backends.redis.nodes import FORGET_AFTER, Nodes
 from mcp_persist_sa.backends.redis.records import session_of
 from mcp_persist_sa.backends.redis.scripts import LIMITS, SESSION, STREAMS, TIDY
 from mcp_persist_sa.backends.redis.server import Server
@@ -20,11 +21,10 @@ from mcp_persist_sa.protocols import Append
 
 logger = logging.getLogger(__name__)
 
-_FORGET_AFTER = timedelta(hours=1)
 _MAX_GROWN = 100_000
 
 
-class Retention(Sessions):
+class Retention(Sessions, Nodes):
     """Removes what need not be kept, a little at a time, so that no script keeps the server for long."""
 
     def __init__(self, server: Server, options: Options, keys: Keys) -> None:
@@ -55,7 +55,19 @@ class Retention(Sessions):
         async for chunk in self._session_keys():
             for session_key in chunk:
                 removed = removed.plus(await self._tidy(session_key))
+        for node_id, is_alive in (await self.nodes()).items():
+            if not is_alive:
+                await self._remove_node(node_id, if_old=True)
         return removed
+
+    async def remove_node(self, node_id: str) -> None:
+        """See `NodeBackend`."""
+        await self._remove_node(node_id, if_old=False)
+
+    async def _remove_node(self, node_id: str, *, if_old: bool) -> None:
+        """Remove a node's lease, and then, when nobody sends to it any more, its inbox."""
+        if await self._forget_node(node_id, if_old=if_old):
+            await self._remove(identity.session_key(self._options.namespace, identity.inbox_of(node_id)))
 
     async def _session_keys(self) -> AsyncIterator[list[str]]:
         """All that have anything, recorded or not."""
@@ -69,7 +81,7 @@ class Retention(Sessions):
         session = session_of(await self._read(SESSION, session_key, "any"))
         removed, more = Purged(), True
         while more:
-            times = (self._ttl("event_ttl"), self._ttl("state_ttl"), span(_FORGET_AFTER))
+            times = (self._ttl("event_ttl"), self._ttl("state_ttl"), span(FORGET_AFTER))
             *counts, more = await self._write(TIDY, session_key, *times)
             removed = removed.plus(Purged(*counts))
         if removed.sessions:
