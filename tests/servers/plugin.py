@@ -144,7 +144,9 @@ def _logs(item: pytest.Item) -> Iterator[tuple[str, str]]:
     if "postgres_server" in fixtures and _SERVER in item.config.stash:
         yield "postgres_server", item.config.stash[_SERVER].log()
     for name, value in used.items():
-        if isinstance(value, PgBouncer) or (name == "own_postgres" and isinstance(value, PostgresServer)):
+        if isinstance(value, PgBouncer | RedisServer | RedisServers) or (
+            name == "own_postgres" and isinstance(value, PostgresServer)
+        ):
             yield name, value.log()
 
 
