@@ -46,7 +46,7 @@ class ThreadDatabase:
         in_memory = isinstance(engine.pool, StaticPool)
         self._reader = self._writer if in_memory else Threads(readers, "mcp-persist-sa-reader")
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
         refuse_if(self._closed)
         if writes:
             return await self._writer.run(partial(self._write, work))
@@ -123,12 +123,10 @@ class AsyncDatabase:
         self._alone = asyncio.Lock() if self.dialect == "sqlite" else None
         self._patience = timeout if bounded and self._alone is None else None
         self._read_alone = isinstance(engine.pool, StaticPool)
-        self._kept: AsyncConnection | None = None
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
         refuse_if(self._closed)
-        keep = keep and self._owned and not atomic
-        return await self._to_the_end(self._turn(work, atomic=atomic, writes=writes, keep=keep))
+        return await self._to_the_end(self._turn(work, atomic=atomic, writes=writes))
 
     async def _to_the_end(self, run: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(run)
@@ -141,14 +139,14 @@ class AsyncDatabase:
         if not task.cancelled():
             task.exception()
 
-    async def _turn(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
+    async def _turn(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
         if self._alone is None or not (writes or self._read_alone):
-            return await self._run(work, atomic=atomic, writes=writes, keep=keep)
+            return await self._run(work, atomic=atomic, writes=writes)
         async with self._alone:
-            return await self._run(work, atomic=atomic, writes=writes, keep=keep)
+            return await self._run(work, atomic=atomic, writes=writes)
 
-    async def _run(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
-        connection = (self._take_kept() if keep else None) or await self._connect(atomic=atomic)
+    async def _run(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+        connection = await self._connect(atomic=atomic)
         try:
             commit = writes and (atomic or self.dialect == "sqlite")
             run: Work[T] = (lambda c: transact(c, work)) if commit else work
@@ -157,15 +155,8 @@ class AsyncDatabase:
         except BaseException as error:
             await _give_up(connection, error)
             raise
-        if keep and self._kept is None:
-            self._kept = connection
-        else:
-            await connection.close()
+        await connection.close()
         return result
-
-    def _take_kept(self) -> AsyncConnection | None:
-        kept, self._kept = self._kept, None
-        return kept
 
     async def _connect(self, *, atomic: bool) -> AsyncConnection:
         """A connection; the isolation of a caller's engine, which may be none at all, is not what the store needs."""
@@ -181,21 +172,22 @@ class AsyncDatabase:
     @asynccontextmanager
     async def apart(self) -> AsyncGenerator[Run, None]:
         refuse_if(self._closed)
-        connection = await self._connect(atomic=False)
+        connection = await self._connect_apart()
         try:
-            # The pool makes another in its place, so that the calls have as many as before.
-            await connection.run_sync(sa.Connection.detach)
             yield partial(_on, connection)
         finally:
-            with suppress(Exception):
-                await connection.close()
+            await _end(connection)
+
+    async def _connect_apart(self) -> AsyncConnection:
+        """A connection beside the pool, which makes another in its place: the calls have as many as before."""
+        connection = await self._connect(atomic=False)
+        await connection.run_sync(sa.Connection.detach)
+        return connection
 
     async def close(self) -> None:
         self._closed = True
         if self._running:
             await asyncio.wait(self._running)
-        if kept := self._take_kept():
-            await kept.close()
         if self._owned:
             await self._engine.dispose()
 
@@ -206,6 +198,21 @@ async def _give_up(connection: AsyncConnection, error: BaseException) -> None:
         if fault_of(error) is Fault.LOST or isinstance(error, asyncio.CancelledError):
             await connection.invalidate()
         await connection.close()
+
+
+async def _end(connection: AsyncConnection) -> None:
+    """Close a connection that no pool looks after; what it was doing may not be over."""
+    with suppress(Exception):
+        await connection.run_sync(_terminate)
+    with suppress(Exception):
+        await connection.invalidate()
+        await connection.close()
+
+
+def _terminate(connection: sa.Connection) -> None:
+    driver = connection.connection.dbapi_connection
+    if driver is not None:
+        connection.dialect.do_terminate(driver)
 
 
 async def _in_thread(thread: Threads, connection: sa.Connection, work: Work[T]) -> T:

@@ -30,14 +30,13 @@ class Database(Protocol):
     dialect: str
     timeout: float
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
         """Run work once; what the driver raises comes out as it is, or as `NotConnected`.
 
         Args:
             work: Called with a connection; its changes are committed when it returns.
             atomic: Whether it is of more than one statement that must happen together.
             writes: Whether it changes anything.
-            keep: Whether it comes again and again, one at a time, so that it may keep a connection for itself.
         """
         ...
 
@@ -63,14 +62,14 @@ class Failure(Exception):
         self.error = error
 
 
-async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool, keep: bool = False) -> T:
+async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool) -> T:
     """Run work one time.
 
     Raises:
         Failure: The database did not do it.
     """
     try:
-        return await database.attempt(work, atomic=atomic, writes=writes, keep=keep)
+        return await database.attempt(work, atomic=atomic, writes=writes)
     except NotConnected as error:
         cause = error.__cause__ or error
         fault = Fault.UNDONE if fault_of(cause) is Fault.LOST else fault_of(cause)
