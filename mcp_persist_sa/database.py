@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from anyio import fail_after
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import StaticPool
@@ -280,12 +281,16 @@ class AsyncDatabase:
     async def apart(self) -> AsyncGenerator[Run, None]:
         refuse_if(self._closed)
         connection = await self._connect(atomic=False)
+        # The pool makes another in its place, so that the calls have as many as before. From now on nobody else ends
+        # it, not even where SQLAlchemy finds it broken.
+        driver = await connection.run_sync(_detach)
         try:
-            # The pool makes another in its place, so that the calls have as many as before.
-            await connection.run_sync(sa.Connection.detach)
             yield partial(_on, connection)
         finally:
             with suppress(Exception):
+                await connection.run_sync(lambda c: c.dialect.do_terminate(driver))
+            with suppress(Exception):
+                await connection.invalidate()
                 await connection.close()
 
     async def close(self) -> None:
@@ -310,3 +315,10 @@ async def _in_thread(thread: Executor, connection: sa.Connection, work: Work[T])
 
 async def _on(connection: AsyncConnection, work: Work[T]) -> T:
     return await connection.run_sync(work)
+
+
+def _detach(connection: sa.Connection) -> DBAPIConnection:
+    driver = connection.connection.dbapi_connection
+    assert driver is not None
+    connection.detach()
+    return driver
