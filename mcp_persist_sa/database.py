@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from anyio import fail_after
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import StaticPool
 
+from mcp_persist_sa.apart import Run, in_loop, in_thread
 from mcp_persist_sa.errors import PersistError, StoreClosed
 from mcp_persist_sa.faults import Backoff, Fault, connect_error, fault_of, persist_error
 from mcp_persist_sa.options import MAX_BUSY_SECONDS
 from mcp_persist_sa.transactions import Work, take_turn, transact
 
 T = TypeVar("T")
-
-
-class Run(Protocol):
-    """Runs work on one connection, one at a time; what the driver raises comes out as it is."""
-
-    async def __call__(self, work: Work[T]) -> T: ...
 
 
 class Database(Protocol):
@@ -182,24 +176,9 @@ class ThreadDatabase:
             self._connections.append(connection)
         return run(connection)
 
-    @asynccontextmanager
-    async def apart(self) -> AsyncGenerator[Run, None]:
+    def apart(self) -> AbstractAsyncContextManager[Run]:
         refuse_if(self._closed)
-        thread = ThreadPoolExecutor(1, "mcp-persist-sa-apart")
-        loop = asyncio.get_running_loop()
-        try:
-            connection = await loop.run_in_executor(thread, self._connect_apart)
-            try:
-                yield partial(_in_thread, thread, connection)
-            finally:
-                await loop.run_in_executor(thread, connection.close)
-        finally:
-            thread.shutdown(wait=False)
-
-    def _connect_apart(self) -> sa.Connection:
-        connection = self._engine.connect()
-        connection.detach()
-        return connection
+        return in_thread(self._engine)
 
     async def close(self) -> None:
         self._closed = True
@@ -277,21 +256,9 @@ class AsyncDatabase:
             await connection.execution_options(isolation_level="READ COMMITTED" if atomic else "AUTOCOMMIT")
         return connection
 
-    @asynccontextmanager
-    async def apart(self) -> AsyncGenerator[Run, None]:
+    def apart(self) -> AbstractAsyncContextManager[Run]:
         refuse_if(self._closed)
-        connection = await self._connect(atomic=False)
-        # The pool makes another in its place, so that the calls have as many as before. From now on nobody else ends
-        # it, not even where SQLAlchemy finds it broken.
-        driver = await connection.run_sync(_detach)
-        try:
-            yield partial(_on, connection)
-        finally:
-            with suppress(Exception):
-                await connection.run_sync(lambda c: c.dialect.do_terminate(driver))
-            with suppress(Exception):
-                await connection.invalidate()
-                await connection.close()
+        return in_loop(self._connect(atomic=False))
 
     async def close(self) -> None:
         self._closed = True
@@ -307,18 +274,3 @@ async def _give_up(connection: AsyncConnection, error: BaseException) -> None:
         if fault_of(error) is Fault.LOST or isinstance(error, asyncio.CancelledError):
             await connection.invalidate()
         await connection.close()
-
-
-async def _in_thread(thread: Executor, connection: sa.Connection, work: Work[T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(thread, work, connection)
-
-
-async def _on(connection: AsyncConnection, work: Work[T]) -> T:
-    return await connection.run_sync(work)
-
-
-def _detach(connection: sa.Connection) -> DBAPIConnection:
-    driver = connection.connection.dbapi_connection
-    assert driver is not None
-    connection.detach()
-    return driver
