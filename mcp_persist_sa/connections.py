@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,7 +18,8 @@ from anyio import fail_after
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import StaticPool
 
-from mcp_persist_sa.database import NotConnected, Run, refuse_if
+from mcp_persist_sa.apart import Run, in_loop, in_thread
+from mcp_persist_sa.database import NotConnected, refuse_if
 from mcp_persist_sa.faults import Fault, fault_of
 from mcp_persist_sa.options import MAX_BUSY_SECONDS
 from mcp_persist_sa.threads import Threads
@@ -75,23 +76,9 @@ class ThreadDatabase:
             self._connections.append(connection)
         return run(connection)
 
-    @asynccontextmanager
-    async def apart(self) -> AsyncGenerator[Run, None]:
+    def apart(self) -> AbstractAsyncContextManager[Run]:
         refuse_if(self._closed)
-        thread = Threads(1, "mcp-persist-sa-apart")
-        try:
-            connection = await thread.run(self._connect_apart)
-            try:
-                yield partial(_in_thread, thread, connection)
-            finally:
-                await thread.run(connection.close)
-        finally:
-            thread.close()
-
-    def _connect_apart(self) -> sa.Connection:
-        connection = self._engine.connect()
-        connection.detach()
-        return connection
+        return in_thread(self._engine)
 
     async def close(self) -> None:
         self._closed = True
@@ -169,20 +156,9 @@ class AsyncDatabase:
             await connection.execution_options(isolation_level="READ COMMITTED" if atomic else "AUTOCOMMIT")
         return connection
 
-    @asynccontextmanager
-    async def apart(self) -> AsyncGenerator[Run, None]:
+    def apart(self) -> AbstractAsyncContextManager[Run]:
         refuse_if(self._closed)
-        connection = await self._connect_apart()
-        try:
-            yield partial(_on, connection)
-        finally:
-            await _end(connection)
-
-    async def _connect_apart(self) -> AsyncConnection:
-        """A connection beside the pool, which makes another in its place: the calls have as many as before."""
-        connection = await self._connect(atomic=False)
-        await connection.run_sync(sa.Connection.detach)
-        return connection
+        return in_loop(self._connect(atomic=False))
 
     async def close(self) -> None:
         self._closed = True
@@ -198,26 +174,3 @@ async def _give_up(connection: AsyncConnection, error: BaseException) -> None:
         if fault_of(error) is Fault.LOST or isinstance(error, asyncio.CancelledError):
             await connection.invalidate()
         await connection.close()
-
-
-async def _end(connection: AsyncConnection) -> None:
-    """Close a connection that no pool looks after; what it was doing may not be over."""
-    with suppress(Exception):
-        await connection.run_sync(_terminate)
-    with suppress(Exception):
-        await connection.invalidate()
-        await connection.close()
-
-
-def _terminate(connection: sa.Connection) -> None:
-    driver = connection.connection.dbapi_connection
-    if driver is not None:
-        connection.dialect.do_terminate(driver)
-
-
-async def _in_thread(thread: Threads, connection: sa.Connection, work: Work[T]) -> T:
-    return await thread.run(partial(work, connection))
-
-
-async def _on(connection: AsyncConnection, work: Work[T]) -> T:
-    return await connection.run_sync(work)

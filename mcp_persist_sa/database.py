@@ -11,17 +11,12 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from mcp_persist_sa.apart import Run
 from mcp_persist_sa.errors import PersistError, StoreClosed
 from mcp_persist_sa.faults import Backoff, Fault, connect_error, fault_of, persist_error
 from mcp_persist_sa.transactions import Work
 
 T = TypeVar("T")
-
-
-class Run(Protocol):
-    """Runs work on one connection, one at a time; what the driver raises comes out as it is."""
-
-    async def __call__(self, work: Work[T]) -> T: ...
 
 
 class Database(Protocol):
