@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from random import Random
 
 import pytest
@@ -11,7 +12,7 @@ from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateSecuri
 
 from mcp_persist_sa import InvalidInput, InvalidOption, PersistError
 from mcp_persist_sa.identity import REQUEST_STATE
-from tests.contract.support import Clock
+from tests.contract.support import Clock, execute
 from tests.databases import Database
 
 HOUR, DAY = 3600, 24 * 3600
@@ -90,12 +91,16 @@ async def test_secrets_rotate_too(database: Database) -> None:
         await store.request_state_keys(SECRET)
 
 
-async def test_nothing_of_a_key_is_readable(database: Database) -> None:
-    store = await database.open()
+async def test_nothing_of_a_key_is_readable(shared_database: Database) -> None:
+    store = await shared_database.open()
     [key] = await store.request_state_keys(SECRET)
-    value = await store._state(REQUEST_STATE).get("keys")
-    assert Fernet(SECRET).decrypt(value).find(key.hex().encode()) > 0
+    [[value]] = await execute(shared_database, "SELECT value FROM mcp_session_state")
     assert key.hex() not in value
+    assert key.hex() in Fernet(SECRET).decrypt(json.loads(value)).decode()
+
+
+async def test_no_handle_of_a_client_reaches_the_keys(database: Database) -> None:
+    store = await database.open()
     with pytest.raises(InvalidInput, match="the store's own"):
         store.state(REQUEST_STATE)
 

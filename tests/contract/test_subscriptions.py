@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+from typing import Any
 
+import asyncpg
 import pytest
 from mcp.server.subscriptions import (
     PromptsListChanged,
@@ -50,6 +54,22 @@ class Heard(list[ServerEvent]):
 
     async def heard(self, *events: ServerEvent) -> None:
         await self.until(lambda: set(events) <= set(self))
+
+
+class Appends:
+    """Looks on as a store is written to."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        self.again = asyncio.Event()
+        self._append_many = store.append_many
+        monkeypatch.setattr(store, "append_many", self._count)
+
+    async def _count(self, session_id: str, stream_id: str, events: Sequence[NewEvent]) -> list[str]:
+        self.sizes.append(len(events))
+        if len(self.sizes) > 2:
+            self.again.set()
+        return await self._append_many(session_id, stream_id, events)
 
 
 def uris(start: int, end: int) -> list[ServerEvent]:
@@ -177,19 +197,55 @@ async def test_with_the_store_closed_listeners_here_are_told(caplog: pytest.LogC
     assert "not stored" in caplog.text
 
 
+@asynccontextmanager
+async def locked(database: Database) -> AsyncIterator[None]:
+    """Nobody can write an event."""
+    if database.is_postgres:
+        connection: Any = await asyncpg.connect(database.dsn, timeout=PATIENCE)
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE mcp_events IN EXCLUSIVE MODE")
+                yield
+        finally:
+            await connection.close(timeout=PATIENCE)
+        return
+    with closing(sqlite3.connect(database.dsn.removeprefix("sqlite:///"), isolation_level=None)) as file:
+        file.execute("BEGIN IMMEDIATE")
+        yield
+        file.execute("ROLLBACK")
+
+
+async def test_with_the_store_away_others_hear_when_it_is_there_again(
+    shared_database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await shared_database.open(timeout=0.5)
+    here = SubscriptionBus(store, patience=0.05)
+    there = SubscriptionBus(await shared_database.open())
+    heard, there_heard = Heard(here), Heard(there)
+    await there.publish(ResourceUpdated("memo://before"))
+    await heard.heard(ResourceUpdated("memo://before"))
+    appends = Appends(store, monkeypatch)
+    async with locked(shared_database):
+        for event in KINDS:
+            await here.publish(event)
+        assert heard[1:] == KINDS
+        assert not set(KINDS) & set(there_heard)
+        assert caplog.text.count("only when it is there again") == 1
+        # Longer than the store tries by itself.
+        await asyncio.wait_for(appends.again.wait(), PATIENCE)
+    await there_heard.heard(*KINDS)
+    await here.publish(ResourceUpdated("memo://after"))
+    await there_heard.heard(ResourceUpdated("memo://after"))
+    for bus in (here, there):
+        await bus.aclose()
+
+
 async def test_publications_that_come_together_share_an_append(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     bus = SubscriptionBus(store)
-    appends: list[int] = []
-    append_many = store.append_many
-
-    async def counting(session_id: str, stream_id: str, events: Sequence[NewEvent]) -> list[str]:
-        appends.append(len(events))
-        return await append_many(session_id, stream_id, events)
-
-    monkeypatch.setattr(store, "append_many", counting)
+    appends = Appends(store, monkeypatch)
     await asyncio.gather(*(bus.publish(event) for event in uris(0, 400)))
-    assert sum(appends) == 400
-    assert len(appends) <= 2
+    assert sum(appends.sizes) == 400
+    assert len(appends.sizes) <= 2
 
 
 @pytest.mark.parametrize("options", [{"keep": 0}, {"patience": 0}])

@@ -1,4 +1,4 @@
-"""A replica of a stateless server: `python -m tests.nodes.replica DSN PORT SECRET`. It says as `tests.nodes.app` does."""
+"""A replica of a stateless server: `python -m tests.nodes.replica DSN PORT SECRET`; it talks as `tests.nodes.app`."""
 
 from __future__ import annotations
 

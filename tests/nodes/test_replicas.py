@@ -90,14 +90,12 @@ async def test_a_call_in_two_requests_is_ended_by_the_other_replica(start: Start
     addresses = await start(Fernet.generate_key().decode())
     async with Balancer(addresses) as balancer, client(balancer.address) as caller:
         said = [(await text(caller, "greet")).split() for _ in range(4)]
-    assert any(asked != ended for asked, ended in said)
-    assert len({asked for asked, _ in said} | {ended for _, ended in said}) == 2
+    # Requests take turns, so the two of a call are at two replicas.
+    assert all(asked != ended for asked, ended in said)
 
 
 async def test_without_shared_keys_it_is_refused(start: Start) -> None:
     addresses = await start("")
     async with Balancer(addresses) as balancer, client(balancer.address) as caller:
         with pytest.raises(MCPError, match="requestState"):
-            for _ in range(4):
-                await text(caller, "greet")
-                await text(caller, "publish", uri=URI)
+            await text(caller, "greet")
