@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
@@ -198,7 +198,7 @@ async def test_with_the_store_closed_listeners_here_are_told(caplog: pytest.LogC
 
 
 @asynccontextmanager
-async def locked(database: Database) -> AsyncIterator[None]:
+async def locked(database: Database) -> AsyncGenerator[None, None]:
     """Nobody can write an event."""
     if database.is_postgres:
         connection: Any = await asyncpg.connect(database.dsn, timeout=PATIENCE)
