@@ -1,29 +1,19 @@
-"""Where work on connections is run: in threads of our own, or on an engine of asyncio.
+"""How work on a database is run: every query of this package is a plain function of a `Connection`.
 
-Every query of this package is a plain function of a `Connection`. `ThreadDatabase` calls it in a thread, one hop for
-all its statements, which is what makes SQLite fast; `AsyncDatabase` calls it through SQLAlchemy's bridge to asyncio.
+`connections.py` has the two ways to call it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
 
-import sqlalchemy as sa
-from anyio import fail_after
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.pool import StaticPool
 
 from mcp_persist_sa.errors import PersistError, StoreClosed
 from mcp_persist_sa.faults import Backoff, Fault, connect_error, fault_of, persist_error
-from mcp_persist_sa.options import MAX_BUSY_SECONDS
-from mcp_persist_sa.threads import Threads
-from mcp_persist_sa.transactions import Work, take_turn, transact
+from mcp_persist_sa.transactions import Work
 
 T = TypeVar("T")
 
@@ -131,192 +121,3 @@ def refuse_if(closed: bool) -> None:
     """Raise `StoreClosed` if so."""
     if closed:
         raise StoreClosed("The store was closed.")
-
-
-class ThreadDatabase:
-    """A SQLite engine of our own: one thread writes, others read.
-
-    In memory there is but one connection, so one thread does both.
-    """
-
-    dialect = "sqlite"
-
-    def __init__(self, engine: sa.Engine, *, timeout: float, readers: int) -> None:
-        self.timeout = timeout
-        self._engine = engine
-        self._closed = False
-        self._connections: list[sa.Connection] = []
-        self._begin = partial(take_turn, patience=min(timeout, MAX_BUSY_SECONDS))
-        self._held = threading.local()
-        self._writer = Threads(1, "mcp-persist-sa-writer")
-        in_memory = isinstance(engine.pool, StaticPool)
-        self._reader = self._writer if in_memory else Threads(readers, "mcp-persist-sa-reader")
-
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
-        refuse_if(self._closed)
-        if writes:
-            return await self._writer.run(partial(self._write, work))
-        return await self._reader.run(partial(self._read, work))
-
-    def _write(self, work: Work[T]) -> T:
-        return self._with_connection(lambda connection: transact(connection, work, self._begin))
-
-    def _read(self, work: Work[T]) -> T:
-        def run(connection: sa.Connection) -> T:
-            try:
-                return work(connection)
-            finally:
-                connection.rollback()
-
-        return self._with_connection(run)
-
-    def _with_connection(self, run: Work[T]) -> T:
-        connection: sa.Connection | None = getattr(self._held, "connection", None)
-        if connection is None or connection.closed or connection.invalidated:
-            try:
-                connection = self._engine.connect()
-            except Exception as error:
-                raise NotConnected from error
-            self._held.connection = connection
-            self._connections.append(connection)
-        return run(connection)
-
-    @asynccontextmanager
-    async def apart(self) -> AsyncGenerator[Run, None]:
-        refuse_if(self._closed)
-        thread = Threads(1, "mcp-persist-sa-apart")
-        try:
-            connection = await thread.run(self._connect_apart)
-            try:
-                yield partial(_in_thread, thread, connection)
-            finally:
-                await thread.run(connection.close)
-        finally:
-            thread.close()
-
-    def _connect_apart(self) -> sa.Connection:
-        connection = self._engine.connect()
-        connection.detach()
-        return connection
-
-    async def close(self) -> None:
-        self._closed = True
-
-        def stop() -> None:
-            self._writer.close()
-            self._reader.close()
-            for connection in self._connections:
-                connection.close()
-            self._engine.dispose()
-
-        await asyncio.to_thread(stop)
-
-
-class AsyncDatabase:
-    """An engine of asyncio; the caller's is left open at the end.
-
-    Whatever becomes of the caller's task, work that was begun runs to its end, so that no connection goes back to the
-    pool in the middle of something. Work on SQLite cannot be interrupted: there the busy timeout is the bound.
-    """
-
-    def __init__(self, engine: AsyncEngine, *, timeout: float, owned: bool, bounded: bool = True) -> None:
-        self.dialect = engine.dialect.name
-        self.timeout = timeout
-        self._engine = engine
-        self._owned = owned
-        self._closed = False
-        self._running: set[asyncio.Task[Any]] = set()
-        self._alone = asyncio.Lock() if self.dialect == "sqlite" else None
-        self._patience = timeout if bounded and self._alone is None else None
-        self._read_alone = isinstance(engine.pool, StaticPool)
-        self._kept: AsyncConnection | None = None
-
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
-        refuse_if(self._closed)
-        keep = keep and self._owned and not atomic
-        return await self._to_the_end(self._turn(work, atomic=atomic, writes=writes, keep=keep))
-
-    async def _to_the_end(self, run: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.ensure_future(run)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()
-
-    async def _turn(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
-        if self._alone is None or not (writes or self._read_alone):
-            return await self._run(work, atomic=atomic, writes=writes, keep=keep)
-        async with self._alone:
-            return await self._run(work, atomic=atomic, writes=writes, keep=keep)
-
-    async def _run(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
-        connection = (self._take_kept() if keep else None) or await self._connect(atomic=atomic)
-        try:
-            commit = writes and (atomic or self.dialect == "sqlite")
-            run: Work[T] = (lambda c: transact(c, work)) if commit else work
-            with fail_after(self._patience):
-                result = await connection.run_sync(run)
-        except BaseException as error:
-            await _give_up(connection, error)
-            raise
-        if keep and self._kept is None:
-            self._kept = connection
-        else:
-            await connection.close()
-        return result
-
-    def _take_kept(self) -> AsyncConnection | None:
-        kept, self._kept = self._kept, None
-        return kept
-
-    async def _connect(self, *, atomic: bool) -> AsyncConnection:
-        """A connection; the isolation of a caller's engine, which may be none at all, is not what the store needs."""
-        try:
-            with fail_after(self.timeout):
-                connection = await self._engine.connect()
-        except Exception as error:
-            raise NotConnected from error
-        if self.dialect != "sqlite":
-            await connection.execution_options(isolation_level="READ COMMITTED" if atomic else "AUTOCOMMIT")
-        return connection
-
-    @asynccontextmanager
-    async def apart(self) -> AsyncGenerator[Run, None]:
-        refuse_if(self._closed)
-        connection = await self._connect(atomic=False)
-        try:
-            # The pool makes another in its place, so that the calls have as many as before.
-            await connection.run_sync(sa.Connection.detach)
-            yield partial(_on, connection)
-        finally:
-            with suppress(Exception):
-                await connection.close()
-
-    async def close(self) -> None:
-        self._closed = True
-        if self._running:
-            await asyncio.wait(self._running)
-        if kept := self._take_kept():
-            await kept.close()
-        if self._owned:
-            await self._engine.dispose()
-
-
-async def _give_up(connection: AsyncConnection, error: BaseException) -> None:
-    """Return a connection; one of which it is not known what it is doing is thrown away."""
-    with suppress(Exception):
-        if fault_of(error) is Fault.LOST or isinstance(error, asyncio.CancelledError):
-            await connection.invalidate()
-        await connection.close()
-
-
-async def _in_thread(thread: Threads, connection: sa.Connection, work: Work[T]) -> T:
-    return await thread.run(partial(work, connection))
-
-
-async def _on(connection: AsyncConnection, work: Work[T]) -> T:
-    return await connection.run_sync(work)

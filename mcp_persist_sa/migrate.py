@@ -22,7 +22,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.schema import CreateSchema
 
 from mcp_persist_sa.compatibility import is_newer, refuse_redis, refuse_schema, verify
-from mcp_persist_sa.database import AsyncDatabase, Failure, ThreadDatabase, once, unbounded
+from mcp_persist_sa.connections import AsyncDatabase, ThreadDatabase
+from mcp_persist_sa.database import Failure, once, unbounded
 from mcp_persist_sa.dsn import DSN, parse
 from mcp_persist_sa.engine import postgres_engine, sqlite_engine
 from mcp_persist_sa.errors import PersistError, SchemaError

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mcp_persist_sa.backends.sql import SQLBackend
 from mcp_persist_sa.compatibility import refuse_schema, verify
-from mcp_persist_sa.database import AsyncDatabase, Database, ThreadDatabase, read, unbounded
+from mcp_persist_sa.connections import AsyncDatabase, ThreadDatabase
+from mcp_persist_sa.database import Database, read, unbounded
 from mcp_persist_sa.dsn import DSN, parse
 from mcp_persist_sa.engine import in_schema, postgres_engine, sqlite_engine
 from mcp_persist_sa.errors import InvalidDSN, PersistError, SchemaBehind, SchemaMissing, StoreUnavailable

@@ -28,7 +28,8 @@ class Options:
         namespace: Keeps several servers apart in one database.
         migrate: Whether opening may create tables and bring them up to date. None: yes on SQLite, no on Postgres.
         schema: The Postgres schema of the tables; None for the first of the search path.
-        background: Whether the store may run tasks of its own between calls. With False, housekeeping is by command.
+        background: Whether the store may run tasks of its own between calls. With False, housekeeping is by command,
+            other processes are polled for, and are not told of what is written here.
         clock: Gives the time instead of the database's clock; for tests and imports.
         session_ttl: Seconds after its last use at which a session ends (30 minutes, as the SDK); None for never.
         event_ttl: Seconds for which an event can be replayed (24 hours); None for ever.

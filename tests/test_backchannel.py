@@ -25,7 +25,7 @@ from mcp_persist_sa.integrations.sdk import wire_text
 from tests.contract.support import PATIENCE, take
 from tests.test_integrations import INITIALIZE, scope
 
-NODE = new_stream_key()
+NODE = "a-node_456789012"
 PROGRESS = "notifications/progress"
 OWN_IDS = [0, 7, -1, 10**20, "7", "", 'a "b" \\ c.d', "\u00e9\n\0\ud800"]
 

@@ -140,6 +140,7 @@ async def test_what_comes_after_the_answer_keeps_no_session_busy() -> None:
             call = copy.begin({"jsonrpc": "2.0", "id": 7, "method": "tools/call"})
             assert call is not None
             assert copy.busy
+            copy.store_event("7", JSONRPCNotification(jsonrpc="2.0", method="notifications/progress"))
             # The client is gone before the answer.
             copy.detach(call, refused=False)
             assert copy.busy

@@ -125,3 +125,28 @@ async def test_a_tail_that_is_woken_costs_one_round_trip_an_event(proxy: FaultPr
     # One to write; to read, one, or one more where the tail looked while nothing was there.
     assert 2 <= await _trips(proxy, follow) <= 3
     await tail.aclose()
+
+
+async def test_other_processes_are_told_beside_and_a_burst_shares_what_is_sent(
+    proxy: FaultProxy, new_postgres: Callable[[], str]
+) -> None:
+    async with open_store(proxy.dsn(new_postgres()), pool_size=1) as store:
+        tail = store.tail("session", stream_id="1")
+        await store.append("session", "1", "x")
+        await anext(tail)
+        await _listening(store)
+        before = proxy.round_trips
+        for _ in range(10):
+            await asyncio.gather(*(store.append(f"s{n}", "1", "x") for n in range(100)))
+        await tail.aclose()
+        await store.close()
+        # Each burst takes at most three batches, and ten or fewer messages of 100 streams.
+        assert proxy.round_trips - before <= 10 * 3 + 10 * 3
+
+
+async def _listening(store: Store) -> None:
+    for _ in range(2000):
+        if (await store.health()).notifier.mode == "listening":
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("other processes are not heard")

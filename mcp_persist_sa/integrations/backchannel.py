@@ -30,10 +30,12 @@ class Route(NamedTuple):
     Attributes:
         here: What the SDK of this node is given: it says whether the request is to be taken.
         settle: What has to be done once it was, and before the client learns of that.
+        undo: What has to be taken back if it was not.
     """
 
     here: JSONValue
     settle: Callable[[], Awaitable[None]] | None = None
+    undo: Callable[[], None] | None = None
 
 
 class BackChannel:
@@ -64,7 +66,11 @@ class BackChannel:
         if given is None:
             logger.debug("Session %s: %s does not wait for an answer any more", copy.session_id, asked)
             return Route(sdk.UNHEARD)
-        return Route(given, partial(_answered, copy, message, asked))
+        if value_of(message, "method") is not None:
+            return Route(given)
+        # Before the SDK has it, or the same answer by way of another node would come in between.
+        copy.numbering.answered(asked)
+        return Route(given, undo=partial(copy.numbering.not_answered, asked))
 
     def _others(self, nodes: Nodes) -> list[str]:
         return [node_id for node_id, alive in nodes.items() if alive and node_id != self._store.node_id]
@@ -115,8 +121,8 @@ class BackChannel:
             if given is None or (asked is None and _cancelled(message) not in copy.calls):
                 logger.debug("Session %s: nothing here waits for a message, which is dropped", copy.session_id)
                 return
-            if asked is not None:
-                await _answered(copy, message, asked)
+            if asked is not None and value_of(message, "method") is None:
+                copy.numbering.answered(asked)
             try:
                 said = await self._copies.post(copy, given)
             except Exception:
@@ -146,8 +152,3 @@ def _known(node_id: str, nodes: Nodes) -> list[str]:
     if node_id not in nodes:
         logger.info("Node %s, which waited for an answer, is gone: the answer is dropped", node_id)
     return [node_id] if node_id in nodes else []
-
-
-async def _answered(copy: Copy, message: JSONValue, asked: Asked) -> None:
-    if value_of(message, "method") is None:
-        copy.numbering.answered(asked)

@@ -111,3 +111,7 @@ class Numbering:
     def answered(self, asked: Asked) -> None:
         """Note that the SDK was given an answer: another one is for nobody."""
         self._unanswered.discard(str(asked))
+
+    def not_answered(self, asked: Asked) -> None:
+        """Note that the SDK refused it: it waits on."""
+        self._unanswered.add(str(asked))

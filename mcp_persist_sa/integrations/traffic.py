@@ -40,8 +40,7 @@ class Incoming:
         if not self._copy.local_id:
             return None
         await self._copies.journal(self._copy, message)
-        here, settle = self._backchannel.route(self._copy, message)
-        self._outgoing.settle = settle
+        here, self._outgoing.settle, self._outgoing.undo = self._backchannel.route(self._copy, message)
         if here is message:
             return None
         if not self.body.replaceable:
@@ -71,6 +70,7 @@ class Outgoing:
         self.refused = False
         self.message: Any = None
         self.settle: Callable[[], Awaitable[None]] | None = None
+        self.undo: Callable[[], None] | None = None
         self.call: Call | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -87,6 +87,8 @@ class Outgoing:
     async def _start(self, message: Message) -> None:
         headers = dict(message.get("headers", []))
         self.refused = message["status"] >= 400
+        if self.refused and self.undo is not None:
+            self.undo()
         if message["status"] == 404 and self._copy.local_id and not self._last_try:
             self.gone = True
             return

@@ -53,4 +53,4 @@ def hints_in(text: str) -> set[Hint]:
 
 
 def _is_hint(fields: list[str]) -> bool:
-    return len(fields) == 3 and fields[2].isdecimal() and len(fields[2]) < 20
+    return len(fields) == 3 and fields[2].isascii() and fields[2].isdecimal() and len(fields[2]) < 20
