@@ -20,7 +20,7 @@ _SYLLABLES = ("an", "be", "con", "di", "er", "for", "ge", "ha", "in", "lo", "nor
 def message(size: int, seed: int = 10) -> JSONRPCMessage:
     """One of so many bytes, whose text compresses about as prose does."""
     rng = Random(seed)
-    make = _notification if size < LARGE else _result(rng, size // 4)
+    make = _notification if size < LARGE else _result(rng, size // 5)
     room = size - len(wire_text(make(seed, "")))
     made = make(seed, _words(rng, room))
     assert len(wire_text(made)) == size
