@@ -19,7 +19,8 @@ from benchmarks.messages import SMALL, messages
 from benchmarks.workloads.replay import timed
 
 EVENTS = 1000
-PORTIONS = 10
+PORTIONS = 100
+"""So many pieces of the stream lie scattered, a few events in each, as calls come and go."""
 OTHERS_PER_STREAM = 100
 
 _NAMES = (mcp_persist.NAME, ours.NAME)
