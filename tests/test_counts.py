@@ -91,7 +91,8 @@ def counter() -> Iterator[Counter]:
 
 @pytest.fixture
 async def store(counter: Counter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
-    async with open_store(f"sqlite:///{tmp_path / 'store.db'}", pool_size=1) as opened:
+    # In the background, the file is watched for what other processes write.
+    async with open_store(f"sqlite:///{tmp_path / 'store.db'}", pool_size=1, background=False) as opened:
         counter.watch_loop(monkeypatch)
         yield opened
 
