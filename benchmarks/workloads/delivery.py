@@ -21,7 +21,7 @@ from benchmarks.databases import Database
 from benchmarks.messages import SMALL, message
 from mcp_persist_sa import Store
 
-EVENTS = 20
+EVENTS = 10
 LOAD = 1000
 """Events a second that are stored beside, in as many streams as there are in a tenth of it."""
 
