@@ -212,7 +212,7 @@ async def test_no_more_connections_are_opened_than_the_pool_may_have(new_postgre
         await store.append("session", "1", "x")
         await asyncio.gather(*(store.read("session", stream_id="1") for _ in range(50)))
         # And one on which other processes are heard.
-    assert 1 < _backends(dsn, "pooled") <= 3 + 1
+        assert 1 < _backends(dsn, "pooled") <= 3 + 1
     _gone(dsn, "pooled")
 
 
