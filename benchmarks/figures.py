@@ -72,8 +72,9 @@ class Series:
         own, other = figures.get(contestant), figures.get(self.reference)
         if not own or not other:
             return None
-        pairs = zip(own, other, strict=False)
-        return Spread.of([a / b if self.better == "higher" else b / a for a, b in pairs if a and b] or [1.0])
+        pairs = [(a, b) for a, b in zip(own, other, strict=False) if a and b]
+        ratios = [a / b if self.better == "higher" else b / a for a, b in pairs]
+        return Spread.of(ratios) if ratios else None
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for machines."""

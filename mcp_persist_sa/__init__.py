@@ -51,7 +51,14 @@ from mcp_persist_sa.store import Store, open_store
 from mcp_persist_sa.streams import Receipt, StreamWriter
 
 if TYPE_CHECKING:
-    from mcp_persist_sa.integrations import DurableSessions, EventStore, persist, session_id, session_state
+    from mcp_persist_sa.integrations import (
+        DurableSessions,
+        EventStore,
+        SubscriptionBus,
+        persist,
+        session_id,
+        session_state,
+    )
 
 __all__ = [
     "AccessDenied",
@@ -94,6 +101,7 @@ __all__ = [
     "StreamInfo",
     "StreamNotFound",
     "StreamWriter",
+    "SubscriptionBus",
     "TooLarge",
     "UnknownEvent",
     "VersionConflict",
@@ -106,7 +114,7 @@ __all__ = [
     "upgrade",
 ]
 
-_OF_SERVERS = {"DurableSessions", "EventStore", "persist", "session_id", "session_state"}
+_OF_SERVERS = {"DurableSessions", "EventStore", "SubscriptionBus", "persist", "session_id", "session_state"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,7 +18,8 @@ from anyio import fail_after
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import StaticPool
 
-from mcp_persist_sa.database import NotConnected, Run, refuse_if
+from mcp_persist_sa.apart import Run, in_loop, in_thread
+from mcp_persist_sa.database import NotConnected, refuse_if
 from mcp_persist_sa.faults import Fault, fault_of
 from mcp_persist_sa.options import MAX_BUSY_SECONDS
 from mcp_persist_sa.threads import Threads
@@ -46,7 +47,7 @@ class ThreadDatabase:
         in_memory = isinstance(engine.pool, StaticPool)
         self._reader = self._writer if in_memory else Threads(readers, "mcp-persist-sa-reader")
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
         refuse_if(self._closed)
         if writes:
             return await self._writer.run(partial(self._write, work))
@@ -75,23 +76,9 @@ class ThreadDatabase:
             self._connections.append(connection)
         return run(connection)
 
-    @asynccontextmanager
-    async def apart(self) -> AsyncGenerator[Run, None]:
+    def apart(self) -> AbstractAsyncContextManager[Run]:
         refuse_if(self._closed)
-        thread = Threads(1, "mcp-persist-sa-apart")
-        try:
-            connection = await thread.run(self._connect_apart)
-            try:
-                yield partial(_in_thread, thread, connection)
-            finally:
-                await thread.run(connection.close)
-        finally:
-            thread.close()
-
-    def _connect_apart(self) -> sa.Connection:
-        connection = self._engine.connect()
-        connection.detach()
-        return connection
+        return in_thread(self._engine)
 
     async def close(self) -> None:
         self._closed = True
@@ -123,12 +110,10 @@ class AsyncDatabase:
         self._alone = asyncio.Lock() if self.dialect == "sqlite" else None
         self._patience = timeout if bounded and self._alone is None else None
         self._read_alone = isinstance(engine.pool, StaticPool)
-        self._kept: AsyncConnection | None = None
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
         refuse_if(self._closed)
-        keep = keep and self._owned and not atomic
-        return await self._to_the_end(self._turn(work, atomic=atomic, writes=writes, keep=keep))
+        return await self._to_the_end(self._turn(work, atomic=atomic, writes=writes))
 
     async def _to_the_end(self, run: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(run)
@@ -141,14 +126,14 @@ class AsyncDatabase:
         if not task.cancelled():
             task.exception()
 
-    async def _turn(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
+    async def _turn(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
         if self._alone is None or not (writes or self._read_alone):
-            return await self._run(work, atomic=atomic, writes=writes, keep=keep)
+            return await self._run(work, atomic=atomic, writes=writes)
         async with self._alone:
-            return await self._run(work, atomic=atomic, writes=writes, keep=keep)
+            return await self._run(work, atomic=atomic, writes=writes)
 
-    async def _run(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
-        connection = (self._take_kept() if keep else None) or await self._connect(atomic=atomic)
+    async def _run(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+        connection = await self._connect(atomic=atomic)
         try:
             commit = writes and (atomic or self.dialect == "sqlite")
             run: Work[T] = (lambda c: transact(c, work)) if commit else work
@@ -157,15 +142,8 @@ class AsyncDatabase:
         except BaseException as error:
             await _give_up(connection, error)
             raise
-        if keep and self._kept is None:
-            self._kept = connection
-        else:
-            await connection.close()
+        await connection.close()
         return result
-
-    def _take_kept(self) -> AsyncConnection | None:
-        kept, self._kept = self._kept, None
-        return kept
 
     async def _connect(self, *, atomic: bool) -> AsyncConnection:
         """A connection; the isolation of a caller's engine, which may be none at all, is not what the store needs."""
@@ -178,24 +156,14 @@ class AsyncDatabase:
             await connection.execution_options(isolation_level="READ COMMITTED" if atomic else "AUTOCOMMIT")
         return connection
 
-    @asynccontextmanager
-    async def apart(self) -> AsyncGenerator[Run, None]:
+    def apart(self) -> AbstractAsyncContextManager[Run]:
         refuse_if(self._closed)
-        connection = await self._connect(atomic=False)
-        try:
-            # The pool makes another in its place, so that the calls have as many as before.
-            await connection.run_sync(sa.Connection.detach)
-            yield partial(_on, connection)
-        finally:
-            with suppress(Exception):
-                await connection.close()
+        return in_loop(self._connect(atomic=False))
 
     async def close(self) -> None:
         self._closed = True
         if self._running:
             await asyncio.wait(self._running)
-        if kept := self._take_kept():
-            await kept.close()
         if self._owned:
             await self._engine.dispose()
 
@@ -206,11 +174,3 @@ async def _give_up(connection: AsyncConnection, error: BaseException) -> None:
         if fault_of(error) is Fault.LOST or isinstance(error, asyncio.CancelledError):
             await connection.invalidate()
         await connection.close()
-
-
-async def _in_thread(thread: Threads, connection: sa.Connection, work: Work[T]) -> T:
-    return await thread.run(partial(work, connection))
-
-
-async def _on(connection: AsyncConnection, work: Work[T]) -> T:
-    return await connection.run_sync(work)

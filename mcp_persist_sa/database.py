@@ -11,17 +11,12 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from mcp_persist_sa.apart import Run
 from mcp_persist_sa.errors import StoreClosed
 from mcp_persist_sa.faults import Failure, Fault, connect_error, fault_of, persist_error, repeat
 from mcp_persist_sa.transactions import Work
 
 T = TypeVar("T")
-
-
-class Run(Protocol):
-    """Runs work on one connection, one at a time; what the driver raises comes out as it is."""
-
-    async def __call__(self, work: Work[T]) -> T: ...
 
 
 class Database(Protocol):
@@ -30,14 +25,13 @@ class Database(Protocol):
     dialect: str
     timeout: float
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, keep: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
         """Run work once; what the driver raises comes out as it is, or as `NotConnected`.
 
         Args:
             work: Called with a connection; its changes are committed when it returns.
             atomic: Whether it is of more than one statement that must happen together.
             writes: Whether it changes anything.
-            keep: Whether it comes again and again, one at a time, so that it may keep a connection for itself.
         """
         ...
 
@@ -54,14 +48,14 @@ class NotConnected(Exception):
     """No connection could be made, so nothing happened; the cause says why."""
 
 
-async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool, keep: bool = False) -> T:
+async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool) -> T:
     """Run work one time.
 
     Raises:
         Failure: The database did not do it.
     """
     try:
-        return await database.attempt(work, atomic=atomic, writes=writes, keep=keep)
+        return await database.attempt(work, atomic=atomic, writes=writes)
     except NotConnected as error:
         cause = error.__cause__ or error
         fault = Fault.UNDONE if fault_of(cause) is Fault.LOST else fault_of(cause)

@@ -99,8 +99,7 @@ def postgres_engine(dsn: DSN, options: Options, *, pooled: bool, pooler: bool) -
     }
     pool: dict[str, Any] = {"poolclass": NullPool}
     if pooled:
-        # One more, which the writer keeps.
-        pool = {"pool_size": options.pool_size + 1, "max_overflow": 0, "pool_timeout": options.timeout}
+        pool = {"pool_size": options.pool_size, "max_overflow": 0, "pool_timeout": options.timeout}
     try:
         engine = create_async_engine("postgresql+asyncpg://", connect_args=arguments, hide_parameters=True, **pool)
     except ImportError as error:

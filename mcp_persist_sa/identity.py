@@ -104,12 +104,22 @@ def new_session_id() -> str:
     return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
 
 
-def inbox_of(node_id: str) -> str:
-    """The session whose one stream is what other nodes have sent to a node.
+RESERVED = "mcp-persist-sa/"
+"""How the sessions begin that are ours.
 
-    It is never recorded, so no client can have it: a session of a client is one that was recorded under a UUID.
-    """
-    return f"mcp-persist-sa/inbox/{node_id}"
+They are never recorded, so no client can have one: a session of a client is one that was recorded under a UUID.
+"""
+
+SUBSCRIPTIONS = f"{RESERVED}subscriptions"
+"""The session whose one stream is what replicas have published to subscribers."""
+
+REQUEST_STATE = f"{RESERVED}request-state"
+"""The handle under whose state the keys are that all replicas share."""
+
+
+def inbox_of(node_id: str) -> str:
+    """The session whose one stream is what other nodes have sent to a node."""
+    return f"{RESERVED}inbox/{node_id}"
 
 
 def check_session_id(session_id: str) -> str:

@@ -23,12 +23,12 @@ from sqlalchemy.schema import CreateSchema
 
 from mcp_persist_sa.compatibility import is_newer, refuse_redis, refuse_schema, verify
 from mcp_persist_sa.connections import AsyncDatabase, ThreadDatabase
-from mcp_persist_sa.database import Failure, once, unbounded
+from mcp_persist_sa.database import once, unbounded
 from mcp_persist_sa.dsn import DSN, parse
 from mcp_persist_sa.engine import postgres_engine, sqlite_engine
 from mcp_persist_sa.errors import PersistError, SchemaError
 from mcp_persist_sa.exclusive import LOCK_SECONDS, alembic_alone
-from mcp_persist_sa.faults import Fault, describe, fault_of
+from mcp_persist_sa.faults import Failure, Fault, describe, fault_of
 from mcp_persist_sa.options import Options
 
 __all__ = ["alembic_config", "on_own_connection", "script_location", "upgrade", "upgrade_on", "verify"]

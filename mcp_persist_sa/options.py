@@ -54,8 +54,7 @@ class Options:
         poll_interval: Seconds after which whoever waits for events looks again, also if nothing woke it.
         timeout: Seconds that a call may wait for the database, retries included.
         connect_timeout: Seconds to wait for a connection.
-        pool_size: The most connections for calls (threads that read, on SQLite). On Postgres there are two more,
-            one that writes and one that listens.
+        pool_size: The most connections of the store (threads that read, on SQLite), beside the one that hears others.
         synchronous: SQLite: `FULL` survives a power cut, `NORMAL` may lose the last commits in one.
         pgbouncer: Postgres: whether a transaction-mode pooler stands between; None to find out.
         password: Postgres: called (and awaited, if need be) for the password of each new connection.

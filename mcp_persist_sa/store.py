@@ -14,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mcp_persist_sa.checks import message_size, new_append
 from mcp_persist_sa.dsn import default_dsn, parse
-from mcp_persist_sa.errors import PersistError, StoreClosed
+from mcp_persist_sa.errors import InvalidInput, PersistError, StoreClosed
 from mcp_persist_sa.events import Events
-from mcp_persist_sa.identity import EventId, escape_stream_id
+from mcp_persist_sa.identity import REQUEST_STATE, RESERVED, EventId, escape_stream_id
+from mcp_persist_sa.keys import DAY, HOUR, Secret, shared_keys
 from mcp_persist_sa.models import Health, NewEvent
 from mcp_persist_sa.nodes import Node
 from mcp_persist_sa.opening import Opened, open_dsn, open_given
@@ -161,8 +162,36 @@ class Store(Events):
 
         Args:
             session_id: The session or handle.
+
+        Raises:
+            InvalidInput: It is a handle of the store's own.
         """
+        if isinstance(session_id, str) and session_id.startswith(RESERVED):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInput(f"Handles that begin with {RESERVED} are the store's own.")
+        return self._state(session_id)
+
+    def _state(self, session_id: str) -> State:
         return State(self._now_open.backend, self._key(session_id), self._options)
+
+    async def request_state_keys(
+        self, secret: Secret | Sequence[Secret], *, rotate_after: float = DAY, keep: float = HOUR
+    ) -> list[bytes]:
+        """The keys of `RequestStateSecurity(keys=...)` that all replicas share; the first replica makes them.
+
+        A new key verifies for the time `keep` before it comes first, and for as long after the next one did. So a
+        replica that asks again within that time, less the `ttl` of `RequestStateSecurity`, understands all others.
+
+        Args:
+            secret: Yours, with which the keys are encrypted in the database, as `Fernet.generate_key()` makes it; or
+                several, of which the first encrypts and all decrypt.
+            rotate_after: Seconds after which a new key is made.
+            keep: Seconds; at most `rotate_after`, and half of `state_ttl`, after which keys are gone that nobody uses.
+
+        Raises:
+            InvalidOption: A secret is none, or a time cannot be.
+            PersistError: The keys in the store were encrypted with another secret.
+        """
+        return await shared_keys(self._state(REQUEST_STATE), self._options, secret, rotate_after, keep)
 
     # Writing events
 

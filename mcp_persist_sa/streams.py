@@ -10,8 +10,9 @@ from mcp_persist_sa.errors import PersistError
 from mcp_persist_sa.identity import EventId, escape_stream_id, new_stream_key, unknown_event
 from mcp_persist_sa.models import Event, Gap, NewEvent, Page
 from mcp_persist_sa.options import Options
+from mcp_persist_sa.pending import Pending
 from mcp_persist_sa.protocols import Claim, EventBackend, Notifier, Place
-from mcp_persist_sa.writer import Pending, Writer
+from mcp_persist_sa.writer import Writer
 
 
 def end_of(stream_key: str) -> EventId:

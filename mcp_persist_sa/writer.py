@@ -16,6 +16,7 @@ from anyio import fail_after
 
 from mcp_persist_sa.errors import AccessDenied, OutcomeUnknown, Overloaded, StoreClosed, StoreUnavailable
 from mcp_persist_sa.faults import Backoff
+from mcp_persist_sa.pending import Pending, wake
 from mcp_persist_sa.protocols import Append, EventBackend, Hint, Place
 
 logger = logging.getLogger(__name__)
@@ -24,62 +25,6 @@ _BATCH_EVENTS = 2000
 _BATCH_BYTES = 8 * 1024 * 1024
 _COMPANY = 0.003
 """Seconds for which an event that can wait is left to wait for others that share its commit."""
-
-
-class Pending:
-    """Events that wait to be written.
-
-    Attributes:
-        group: The events.
-        size: Bytes of their messages.
-        outcome: Where they are, once they are durable, or why they never will be.
-        lost: Whether a reply about them was lost, so that they may be stored although nobody was told.
-        given_up: Whether nobody wants them any more. Those that have their numbers already are written all the same,
-            for the sake of those behind them.
-    """
-
-    __slots__ = ("_waiting", "given_up", "group", "lost", "outcome", "size")
-
-    def __init__(self, group: Append) -> None:
-        self.group = group
-        self.size = sum(group.sizes)
-        self.outcome: Place | Exception | None = None
-        self.lost = False
-        self.given_up = False
-        self._waiting: list[asyncio.Future[None]] = []
-
-    @property
-    def wanted(self) -> bool:
-        """Whether they still have to be written."""
-        return self.outcome is None and (self.group.claim is not None or not self.given_up)
-
-    def settle(self, outcome: Place | Exception) -> None:
-        """Say what became of them."""
-        if self.outcome is None:
-            self.outcome = outcome
-            for waiting in self._waiting:
-                _wake(waiting)
-
-    def settled(self) -> asyncio.Future[None]:
-        """A future that is done once there is an outcome; to cancel it changes nothing."""
-        waiting = asyncio.get_running_loop().create_future()
-        if self.outcome is None:
-            self._waiting.append(waiting)
-        else:
-            waiting.set_result(None)
-        return waiting
-
-    def place(self) -> Place:
-        """Where they are, or else the error."""
-        assert self.outcome is not None
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self.outcome
-
-
-def _wake(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
 
 
 class Writer:
@@ -105,6 +50,7 @@ class Writer:
         self._bytes = 0
         self._room = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._number = 0
         self._trouble: StoreUnavailable | None = None
         self._unopened: set[str] = set()
@@ -131,11 +77,14 @@ class Writer:
         self._queue.append(pending)
         if not can_wait:
             self._start()
-        elif self._running is None:
-            asyncio.get_running_loop().call_later(_COMPANY, self._start)
+        elif self._running is None and self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(_COMPANY, self._start)
         return pending
 
     def _start(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         if self._running is None and self._queue:
             self._running = asyncio.create_task(self._drain())
 
@@ -159,7 +108,7 @@ class Writer:
             await self._change(deadline)
         pending = self.submit(group)
         settled = pending.settled()
-        alarm = asyncio.get_running_loop().call_at(deadline, _wake, settled)
+        alarm = asyncio.get_running_loop().call_at(deadline, wake, settled)
         try:
             await settled
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,6 +74,20 @@ async def test_frames_leave_without_an_id_while_the_store_is_away_and_with_one_w
         receipt.outcome.set_result(None)
     await response.frame(2)
     assert await response.sent.get() == WHOLE % (2, 2)
+
+
+async def test_a_store_is_not_blamed_for_work_that_held_up_the_event_loop() -> None:
+    response, loop = Response(patience=0.4, events=1), asyncio.get_running_loop()
+    await response.frame(0)
+
+    def hold_up() -> None:
+        time.sleep(0.5)
+        # An answer needs some turns of the loop to be heard.
+        loop.call_soon(lambda: loop.call_soon(response.receipts[0].outcome.set_result, None))
+
+    await asyncio.sleep(0)
+    loop.call_soon(hold_up)
+    assert await response.sent.get() == WHOLE % (0, 0)
 
 
 async def test_a_frame_whose_event_was_given_up_has_no_id() -> None:

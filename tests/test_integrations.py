@@ -31,6 +31,7 @@ from mcp_persist_sa import (
     session_state,
 )
 from mcp_persist_sa.integrations import asgi
+from mcp_persist_sa.integrations.adoption import Copies
 from mcp_persist_sa.integrations.bounds import within
 from mcp_persist_sa.integrations.calls import Copy
 from mcp_persist_sa.integrations.sdk import is_stateless_era, principal
@@ -131,6 +132,37 @@ async def test_after_the_answer_to_a_delete_no_node_takes_requests_not_even_a_bu
             assert (await asgi.request(nodes[0], scope(), "DELETE", session_id=name)).status == 200
             assert await ping(name) == 404
             await other
+
+
+async def test_who_waits_for_a_copy_to_be_made_is_refused_if_the_session_was_deleted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsn = f"sqlite:///{tmp_path}/x.db"
+    nodes = [persist(MCPServer("x"), dsn) for _ in range(2)]
+    looked, go_on = asyncio.Event(), asyncio.Event()
+    say = Copies.say
+
+    async def slowly(copies: Copies, *given: Any) -> asgi.Exchange:
+        looked.set()
+        await go_on.wait()
+        return await say(copies, *given)
+
+    monkeypatch.setattr(Copies, "say", slowly)
+    async with AsyncExitStack() as stack:
+        for node in nodes:
+            await stack.enter_async_context(node.router.lifespan_context(node))
+        opened = await asgi.request(nodes[0], scope(), "POST", body=INITIALIZE)
+        name = dict(opened.headers)[asgi.SESSION_ID].decode()
+        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        first = asyncio.ensure_future(asgi.request(nodes[1], scope(), "POST", session_id=name, body=ping))
+        await looked.wait()
+        assert (await asgi.request(nodes[0], scope(), "DELETE", session_id=name)).status == 200
+        second = asyncio.ensure_future(asgi.request(nodes[1], scope(), "POST", session_id=name, body=ping))
+        # It comes as far as it can.
+        await asyncio.wait({second}, timeout=0.1)
+        go_on.set()
+        assert (await second).status == 404
+        await first
 
 
 async def test_what_comes_after_the_answer_keeps_no_session_busy() -> None:

@@ -12,7 +12,7 @@ from benchmarks.client import Address, Client
 from benchmarks.contestants import mcp_persist, ours
 from benchmarks.server import running
 
-_AT_A_TIME = 10
+_AT_A_TIME = 5
 
 
 class Nodes(NamedTuple):

@@ -1,4 +1,7 @@
-"""How long from an append to its delivery to whoever follows the stream, at the same node and at another."""
+"""How long from an append to its delivery to whoever follows the stream, at the same node and at another.
+
+The nodes are two stores in this process that know nothing of each other.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ from benchmarks.databases import Database
 from benchmarks.messages import SMALL, message
 from mcp_persist_sa import Store
 
-EVENTS = 20
+EVENTS = 10
+LOAD = 1000
+"""Events a second that are stored beside, in as many streams as there are in a tenth of it."""
+
 _PAUSE = 0.02
 _PATIENCE = 30
 
@@ -59,9 +65,30 @@ async def measure(bench: Bench) -> None:
         for name, opening in ((mcp_persist.NAME, _peer), (ours.NAME, _ours)):
             database = await stack.enter_async_context(bench.database())
             pairs[name] = [await stack.enter_async_context(opening(database)) for _ in range(2)]
-        for place, point in enumerate(("same node", "another node")):
-            runs = {name: partial(_one_round, pair[0], pair[place]) for name, pair in pairs.items()}
-            await bench.compare(series, point, runs, seconds=6)
+        for load in bench.choose([0, LOAD], [0]):
+            for place, point in enumerate(("same node", "another node")):
+                runs = {name: partial(_under_load, pair[0], pair[place], load) for name, pair in pairs.items()}
+                beside = f", {load:,} events/s beside" if load else ""
+                await bench.compare(series, f"{point}{beside}", runs, seconds=4)
+
+
+async def _under_load(writer: Node, reader: Node, load: int) -> float:
+    beside = asyncio.ensure_future(_store_beside(writer, load))
+    try:
+        return await _one_round(writer, reader)
+    finally:
+        beside.cancel()
+        await asyncio.wait([beside])
+
+
+async def _store_beside(writer: Node, load: int) -> None:
+    """So many events a second, in batches of what is due."""
+    text, begin, stored = message(SMALL), time.perf_counter(), 0
+    while load:
+        due = int(load * (time.perf_counter() - begin))
+        await asyncio.gather(*(writer.store(f"beside-{n % (LOAD // 10)}", text) for n in range(stored, due)))
+        stored = due
+        await asyncio.sleep(0.005)
 
 
 async def _one_round(writer: Node, reader: Node) -> float:

@@ -13,20 +13,21 @@ from benchmarks.contestants import mcp_persist, ours
 from benchmarks.server import BARE, Running
 from benchmarks.workloads.calls import servers
 
-STORES = 10
-_FIRST = 30
+_FIRST = 20
 
 
 async def measure(bench: Bench) -> None:
     """Measure sessions, then stores."""
     sessions = bench.new_series("memory of an idle session", unit="KiB", better="lower", reference=BARE)
-    count = bench.choose(500, 50)
+    count = bench.choose(500, 30)
     async with servers(bench, [BARE, ours.NAME, mcp_persist.NAME]) as started:
         figures = {name: [await _each_session(server, count)] for name, server in started.items()}
     sessions.record(f"{count} sessions", figures)
+    together = bench.choose(10, 2)
     stores = bench.new_series("memory of an open store", unit="KiB", better="lower")
     stores.record(
-        f"{STORES} stores", {name: [await _each_store(bench, name)] for name in (mcp_persist.NAME, ours.NAME)}
+        f"{together} stores",
+        {name: [await _each_store(bench, name, together)] for name in (mcp_persist.NAME, ours.NAME)},
     )
 
 
@@ -45,10 +46,10 @@ async def _open_sessions(server: Running, count: int) -> None:
         client.close()
 
 
-async def _each_store(bench: Bench, name: str) -> float:
+async def _each_store(bench: Bench, name: str, count: int) -> float:
     """In a process of its own, where an open store has brought what all of them share."""
     async with AsyncExitStack() as stack:
-        databases = [await stack.enter_async_context(bench.database()) for _ in range(STORES + 1)]
+        databases = [await stack.enter_async_context(bench.database()) for _ in range(count + 1)]
         words = json.dumps([name, bench.backend, [each.dsn for each in databases]])
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "benchmarks.open_stores", words), stdout=asyncio.subprocess.PIPE

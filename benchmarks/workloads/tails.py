@@ -6,14 +6,17 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from benchmarks.bench import Bench
 from benchmarks.contestants import ours
 from benchmarks.messages import SMALL, message
+from benchmarks.server import resident
 from mcp_persist_sa import Store
 from mcp_persist_sa.integrations.sdk import wire_text
 
 _PATIENCE = 60
+_HERE = Path("/proc/self")
 
 
 async def measure(bench: Bench) -> None:
@@ -21,15 +24,19 @@ async def measure(bench: Bench) -> None:
     us = ours.NAME
     delay = bench.new_series("an event to each tail, until all have theirs", unit="ms", better="lower", reference=us)
     idle = bench.new_series("processor time of idle tails", unit="ms/s", better="lower", reference=us)
+    memory = bench.new_series("memory of a tail", unit="KiB", better="lower", reference=us)
     async with bench.database() as database, ours.open_ours(database) as store:
-        for count in bench.choose([1, 100, 1000], [1000]):
+        for count in bench.choose([1, 100, 1000], [100]):
             point = f"{count:,} tails" if count > 1 else "1 tail"
+            before = resident(_HERE)
             async with _tails(store, count) as tails:
 
                 async def one_round(tails: _Tails = tails) -> float:
                     return await tails.event_to_each()
 
                 await bench.compare(delay, point, {us: one_round}, seconds=2)
+                if count >= 100:
+                    memory.record(point, {us: [(resident(_HERE) - before) / count]})
                 idle.record(point, {us: [await _idle_cost(bench.choose(3.0, 2.0))]})
 
 

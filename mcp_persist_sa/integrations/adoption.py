@@ -148,7 +148,10 @@ class Copies:
         try:
             async with lock:
                 copy = self._copies.get(session_id)
-                if copy is None:
+                if copy is not None:
+                    # It was made meanwhile; and the session may have been ended since it was looked up for that.
+                    await self._check(copy)
+                else:
                     with within(self._patience):
                         session = await self._store.sessions.get(session_id)
                     copy = await self._take_over(session, who, scope)

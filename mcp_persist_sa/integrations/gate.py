@@ -22,6 +22,7 @@ _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _ID = re.compile(rb"^id:[ ]?([^\r\n]*)(?:\r\n|\n|\r)", re.MULTILINE)
 _MOST_WAITING = 1000
 _MOST_AT_ONCE = 64 * 1024
+_SLICES = 4
 
 
 class Durability:
@@ -43,9 +44,11 @@ class Durability:
         if self._behind is not None:
             return self._without_id()
         try:
-            with move_on_after(self._patience):
-                await receipt.durable()
-                return True
+            # In slices: while other work held up the event loop, the store's answer could not be heard.
+            for _ in range(_SLICES):
+                with move_on_after(self._patience / _SLICES):
+                    await receipt.durable()
+                    return True
         except PersistError:
             return self._without_id()
         if self._behind is None:

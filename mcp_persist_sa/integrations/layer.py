@@ -210,16 +210,18 @@ class DurableSessions:
         """
         await self._copies.catch_up(copy)
         quiet = self._quiet_get(copy)
-        await quiet.begun.wait()
-        asked = asgi.without(scope, asgi.LAST_EVENT_ID)
-        headers = asgi.headers_for(asked["headers"], copy.local_id)
-        said = await asgi.ask(self._app, {**asked, "headers": headers})
-        if said.status == 404 and not last_try:
-            return False
-        if said.status == 409 or said.streaming.is_set():
-            await self._tail(copy, quiet, scope, receive, send)
-        else:
-            await said.relay(send, copy.session_id)
+        # From here on, or it might be let go while the store is asked.
+        with quiet.held(standalone=False):
+            await quiet.begun.wait()
+            asked = asgi.without(scope, asgi.LAST_EVENT_ID)
+            headers = asgi.headers_for(asked["headers"], copy.local_id)
+            said = await asgi.ask(self._app, {**asked, "headers": headers})
+            if said.status == 404 and not last_try:
+                return False
+            if said.status == 409 or said.streaming.is_set():
+                await self._tail(copy, quiet, scope, receive, send)
+            else:
+                await said.relay(send, copy.session_id)
         return True
 
     async def _tail(self, copy: Copy, quiet: QuietGet, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from anyio import create_task_group, fail_after, move_on_after
 from sqlalchemy.engine import AdaptedConnection
 
-from mcp_persist_sa.database import Database, Run, once
+from mcp_persist_sa.apart import Run
+from mcp_persist_sa.database import Database, once
 from mcp_persist_sa.faults import Backoff, Fault, describe, fault_of
 from mcp_persist_sa.identity import new_stream_key
 from mcp_persist_sa.notifiers.fanout import FanOut

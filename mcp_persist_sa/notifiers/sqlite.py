@@ -13,7 +13,8 @@ from time import monotonic
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.database import Database, Run
+from mcp_persist_sa.apart import Run
+from mcp_persist_sa.database import Database
 from mcp_persist_sa.faults import Backoff, describe
 from mcp_persist_sa.notifiers.fanout import FanOut
 from mcp_persist_sa.options import Options

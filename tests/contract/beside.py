@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, closing
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 from redis import asyncio as aioredis
 
-from tests.contract.support import execute
+from tests.contract.support import PATIENCE, execute
 from tests.databases import Database
 
 _TABLES = {
@@ -43,6 +46,40 @@ async def count(database: Database, what: str) -> int:
         return sum(
             [await client.llen(key) for key in await _keys(client, database, "}:o" if what == "streams" else "}:e:*")]
         )
+
+
+async def values(database: Database) -> list[str]:
+    """The values of all states, as they are stored."""
+    if not database.is_redis:
+        return [row[0] for row in await execute(database, "SELECT value FROM mcp_session_state")]
+    async with _client(database) as client:
+        found = [await client.hvals(key) for key in await _keys(client, database, "}:j")]
+        return [value.decode() for each in found for value in each]
+
+
+@asynccontextmanager
+async def locked(database: Database) -> AsyncGenerator[None, None]:
+    """Nobody can write an event."""
+    if database.is_redis:
+        async with _client(database) as client:
+            await client.config_set("maxmemory", "1")
+            try:
+                yield
+            finally:
+                await client.config_set("maxmemory", "0")
+    elif database.is_postgres:
+        connection: Any = await asyncpg.connect(database.dsn, timeout=PATIENCE)
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE mcp_events IN EXCLUSIVE MODE")
+                yield
+        finally:
+            await connection.close(timeout=PATIENCE)
+    else:
+        with closing(sqlite3.connect(database.dsn.removeprefix("sqlite:///"), isolation_level=None)) as file:
+            file.execute("BEGIN IMMEDIATE")
+            yield
+            file.execute("ROLLBACK")
 
 
 class RedisBackup:

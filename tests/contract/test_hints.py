@@ -186,7 +186,7 @@ async def test_connections_do_not_grow_with_tails(new_postgres: Callable[[], str
         await writer.append(f"session-{n}", "1", "x", final=True)
     await asyncio.gather(*tails)
     count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    assert (await execute(database, count))[0][0] <= (3 + 2) + (1 + 2)
+    assert (await execute(database, count))[0][0] <= (3 + 1) + (1 + 1)
     await database.close()
     assert await execute(database, count) == [(0,)]
 

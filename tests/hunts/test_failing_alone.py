@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import asyncpg
 import pytest
@@ -16,6 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from mcp_persist_sa import Event, Gap, NewEvent, PersistError, Store, StoreUnavailable, StreamClaimed
+from mcp_persist_sa.backends.sql import hot
+from mcp_persist_sa.faults import DriverError
 from tests.contract.support import to_the_end
 from tests.databases import Database
 from tests.hunts.operations import APPENDS, WRITES, prepare, use_everything
@@ -137,15 +140,21 @@ async def new_postgres_database(new_postgres: Callable[[], str]) -> AsyncIterato
 
 @contextmanager
 def _errors_counted() -> Generator[list[str], None, None]:
-    """The errors that the driver has raised."""
+    """The errors that the driver has raised, to SQLAlchemy or to the store itself."""
     seen: list[str] = []
 
     def note(context: sa.ExceptionContext) -> None:
         seen.append(str(context.original_exception))
 
+    class Noted(DriverError):
+        def __init__(self, said: str) -> None:
+            super().__init__(said)
+            seen.append(said)
+
     event.listen(sa.Engine, "handle_error", note)
     try:
-        yield seen
+        with patch.object(hot, "DriverError", Noted):
+            yield seen
     finally:
         event.remove(sa.Engine, "handle_error", note)
 

@@ -64,7 +64,7 @@ WRITES = pytest.mark.parametrize("write", [_one, _many_at_once, _with_an_end, _c
 async def test_a_request_that_arrives_when_it_was_sent_again_is_done_once(
     proxied: Proxied, pools: Pools, write: Write
 ) -> None:
-    store = await proxied.database.open(pool_size=1, connect_args={"command_timeout": 0.3})
+    store = await proxied.database.open(pool_size=1, background=False, connect_args={"command_timeout": 0.3})
     # Once prepared, a statement is one request, which is done when it arrives.
     before = {await store.append("session", "shared", "before"): "before"}
     before[await store.claim("session", "before").append("before, claimed", final=True).durable()] = "before, claimed"

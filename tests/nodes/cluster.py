@@ -16,6 +16,11 @@ from tests.nodes.node import Node
 NAMES = ("a", "b")
 
 
+def gates() -> Iterator[str]:
+    """Names of gates."""
+    return (f"gate{number}" for number in count())
+
+
 class Cluster:
     """`async with Cluster(interpreter, "mcpserver", dsn) as cluster`; the nodes start at the same moment.
 
@@ -29,7 +34,7 @@ class Cluster:
         self.nodes = [Node(interpreter, host=host, dsn=dsn, name=name, **options) for name in NAMES]
         self.balancer = Balancer([node.address for node in self.nodes])
         self.path: str = options.get("mount", "") + options.get("path", "/mcp")
-        self._gates: Iterator[int] = count()
+        self._gates = gates()
         self._clients: list[Client] = []
         self._stack = AsyncExitStack()
 
@@ -72,7 +77,11 @@ class Cluster:
 
     def gate(self) -> str:
         """The name of a gate that no other call waits at, not even one that an earlier test has left."""
-        return f"gate{next(self._gates)}"
+        return next(self._gates)
+
+    def gates(self) -> Iterator[str]:
+        """More such names."""
+        return self._gates
 
     def client(self, at: Node | Balancer | None = None, token: str | None = None) -> Client:
         """A client without a session, of the balancer unless told otherwise."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.servers import FaultProxy, PostgresServer, contains
 from tests.servers.dsns import Dsn
 
-PATIENCE_OF_NODES = 0.3
+PATIENCE_OF_NODES = 0.8
 """Seconds for which the nodes wait for the store."""
 
 _LONGER = 2 * PATIENCE_OF_NODES

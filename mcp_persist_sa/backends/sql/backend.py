@@ -16,8 +16,9 @@ from mcp_persist_sa.backends.sql.purge import Purge
 from mcp_persist_sa.backends.sql.reading import Reading
 from mcp_persist_sa.backends.sql.retention import Cut
 from mcp_persist_sa.compatibility import revision_of
-from mcp_persist_sa.database import Database, Failure, once, read, write
+from mcp_persist_sa.database import Database, once, read, write
 from mcp_persist_sa.errors import SessionExists, SessionLimitReached
+from mcp_persist_sa.faults import Failure
 from mcp_persist_sa.identity import EventId, new_stream_key
 from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import Options
@@ -69,9 +70,9 @@ class SQLBackend:
     async def _write(self, work: Callable[[sa.Connection], T], *, atomic: bool = False, repeatable: bool = True) -> T:
         return await write(self._database, work, atomic=atomic, repeatable=repeatable)
 
-    async def _once(self, work: Callable[[sa.Connection], T], *, atomic: bool, writes: bool, keep: bool = False) -> T:
+    async def _once(self, work: Callable[[sa.Connection], T], *, atomic: bool, writes: bool) -> T:
         try:
-            return await once(self._database, work, atomic=atomic, writes=writes, keep=keep)
+            return await once(self._database, work, atomic=atomic, writes=writes)
         except Failure as failure:
             raise failure.error from failure.__cause__
 
@@ -83,7 +84,6 @@ class SQLBackend:
             lambda connection: self._appends.store(connection, batch, gate, at),
             atomic=not is_one_statement(batch),
             writes=True,
-            keep=True,
         )
         await self._purge.trim_grown(
             [group for group, place in zip(batch, places, strict=True) if isinstance(place, Place)]

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from mcp_persist_sa import identity
 from mcp_persist_sa.backends.sql import nodes, removal, retention
 from mcp_persist_sa.backends.sql.retention import CHUNK, Cut, Limits
-from mcp_persist_sa.database import Database, Failure, once, read, write
+from mcp_persist_sa.database import Database, once, read, write
+from mcp_persist_sa.faults import Failure
 from mcp_persist_sa.models import Purged
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.protocols import Append
