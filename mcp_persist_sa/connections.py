@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import StaticPool
 
 from mcp_persist_sa.apart import Run, in_loop, in_thread
-from mcp_persist_sa.database import NotConnected, refuse_if
-from mcp_persist_sa.faults import Fault, fault_of
+from mcp_persist_sa.database import refuse_if
+from mcp_persist_sa.faults import Fault, NotConnected, fault_of
 from mcp_persist_sa.options import MAX_BUSY_SECONDS
 from mcp_persist_sa.threads import Threads
 from mcp_persist_sa.transactions import Work, take_turn, transact

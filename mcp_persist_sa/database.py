@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mcp_persist_sa.apart import Run
 from mcp_persist_sa.errors import StoreClosed
-from mcp_persist_sa.faults import Failure, Fault, connect_error, fault_of, persist_error, repeat
+from mcp_persist_sa.faults import Failure, Fault, NotConnected, connect_error, fault_of, persist_error, repeat
 from mcp_persist_sa.transactions import Work
 
 T = TypeVar("T")
@@ -42,10 +42,6 @@ class Database(Protocol):
     async def close(self) -> None:
         """Give back what was taken."""
         ...
-
-
-class NotConnected(Exception):
-    """No connection could be made, so nothing happened; the cause says why."""
 
 
 async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool) -> T:

@@ -140,6 +140,10 @@ def connect_error(error: BaseException) -> PersistError:
     return persist_error(error, Fault.UNDONE if fault is Fault.LOST else fault)
 
 
+class NotConnected(Exception):
+    """No connection could be made, so nothing happened; the cause says why."""
+
+
 class Failure(Exception):
     """Work that failed: what became of it, and the error of ours that says so."""
 

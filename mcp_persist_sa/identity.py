@@ -14,12 +14,14 @@ import secrets
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from datetime import datetime
 from hashlib import blake2b
 from typing import NamedTuple
 
 from mcp_persist_sa.errors import InvalidInput, UnknownEvent
 
 _SESSION_ID = re.compile(r"[\x21-\x7e]{1,255}")
+_SESSION_KEY = re.compile(r"[\w-]{20}", re.ASCII)
 _EVENT_ID = re.compile(r"([\w-]{16})\.([1-9][0-9]{0,17})\.([\w-]{8})", re.ASCII)
 _PLAIN = re.compile(r"[\x20-\x5b\x5d-\x7e]*")
 _MAX_STREAM_ID = 1024
@@ -102,6 +104,32 @@ def new_session_id() -> str:
     value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     value = value & ~(0xF << 76) | 0x7 << 76
     return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+
+
+class SessionPlace(NamedTuple):
+    """After which session a page of sessions begins, as its `next` says it."""
+
+    created_at: datetime
+    session_key: str
+
+    def __str__(self) -> str:
+        return f"{self.created_at.isoformat()} {self.session_key}"
+
+    @classmethod
+    def parse(cls, text: str) -> SessionPlace:
+        """Take a `next` apart.
+
+        Raises:
+            InvalidInput: It is none.
+        """
+        moment, _, key = text.partition(" ")
+        try:
+            created_at = datetime.fromisoformat(moment)
+        except ValueError:
+            created_at = datetime.min
+        if created_at.tzinfo is None or not _SESSION_KEY.fullmatch(key):
+            raise InvalidInput("This is not the `next` of a page of sessions.")
+        return cls(created_at, key)
 
 
 RESERVED = "mcp-persist-sa/"

@@ -18,6 +18,12 @@ logger = logging.getLogger(__name__)
 MAX_BUSY_SECONDS = 5.0
 """How long a call waits in SQLite for another process before it is tried again."""
 
+CLOSED_TTL = timedelta(minutes=30)
+"""How long a session that was closed is known, where sessions never expire."""
+
+FORGET_AFTER = timedelta(hours=1)
+"""How long it is known of a node that it is dead, after its lease has run out."""
+
 Password = Callable[[], "str | Awaitable[str]"]
 
 

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Set
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
-from math import inf
 from typing import Any
 
 import sqlalchemy as sa
-from anyio import create_task_group, fail_after, move_on_after
+from anyio import fail_after, move_on_after
 from sqlalchemy.engine import AdaptedConnection
 
 from mcp_persist_sa.apart import Run
 from mcp_persist_sa.database import Database, once
-from mcp_persist_sa.faults import Backoff, Fault, describe, fault_of
-from mcp_persist_sa.identity import new_stream_key
-from mcp_persist_sa.notifiers.fanout import FanOut
-from mcp_persist_sa.notifiers.unsent import Unsent, hints_in
+from mcp_persist_sa.faults import Fault, describe, fault_of
+from mcp_persist_sa.notifiers.unsent import hints_in
+from mcp_persist_sa.notifiers.wired import WiredFanOut
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Hint, Waiter
+from mcp_persist_sa.protocols import Waiter
 
 logger = logging.getLogger(__name__)
 
 _PROBE_INTERVAL = 30.0
 _ECHO_PATIENCE = 3.0
-_FAREWELL = 1.0
 _NOTIFY = sa.select(sa.func.pg_notify(sa.bindparam("to", type_=sa.Text()), sa.bindparam("message", type_=sa.Text())))
 _COMPARISONS = 3
 _REST = 0.003
@@ -38,92 +35,37 @@ _POOLED = "a pooler in transaction mode stands between"
 _DEAF = "nothing arrives of what is sent"
 
 
-class PostgresNotifier(FanOut):
-    """Hears other processes on a channel, and tells them there, off the way of whoever writes.
+class PostgresNotifier(WiredFanOut):
+    """Hears other processes on a channel, and tells them there.
 
-    The connection is made when somebody waits or writes for the first time. Through a pooler in transaction mode,
-    LISTEN succeeds and hears nothing; so each connection is probed: what is sent through another one has to arrive.
+    Through a pooler in transaction mode, LISTEN succeeds and hears nothing; so each connection is probed: what is sent
+    through another one has to arrive.
     """
 
     def __init__(self, database: Database, options: Options) -> None:
-        super().__init__(options.poll_interval, "polling")
+        super().__init__(options.poll_interval)
         self._database = database
         self._schema = options.schema
         self._namespace = options.namespace
         self._channel = ""
-        self._sender = new_stream_key()
-        self._unsent = Unsent()
         self._attended = asyncio.Event()
         self._echo = asyncio.Event()
-        self._running: asyncio.Task[None] | None = None
-        self._judged = False
-        self._trouble = False
         self._warned = False
-        self._closed = False
-
-    def notify(self, hints: Set[Hint]) -> None:
-        super().notify(hints)
-        self._unsent.add(hints)
-        self._run()
 
     @contextmanager
     def listen(self, session_key: str) -> Generator[Waiter, None, None]:
         with super().listen(session_key) as waiter:
             self._attended.set()
-            self._run()
             yield waiter
-
-    def _run(self) -> None:
-        if self._running is None and not self._closed:
-            self._running = asyncio.create_task(self._keep_connected())
-
-    async def close(self) -> None:
-        self._closed = True
-        if self._running is None:
-            return
-        with move_on_after(_FAREWELL):
-            await self._unsent.sent()
-        self._running.cancel()
-        await asyncio.wait({self._running})
 
     # The connection
 
-    async def _keep_connected(self) -> None:
-        while True:
-            async for _ in Backoff(inf):
-                self._judged = False
-                await self._one_connection()
-                if self._mode == "listening":
-                    self._become("reconnecting")
-                if self._judged:
-                    break
-
     async def _one_connection(self) -> None:
-        """Send and hear on a connection for as long as it lasts."""
         over = asyncio.Event()
-        try:
-            async with self._database.apart() as run:
-                with fail_after(self._database.timeout):
-                    refusal = await self._attach(run, over)
-                async with create_task_group() as tasks:
-                    tasks.start_soon(self._until_over, self._send(run), over)
-                    tasks.start_soon(self._until_over, self._probe(refusal), over)
-                    await over.wait()
-                    tasks.cancel_scope.cancel()
-        except Exception as error:
-            self._note(error)
-
-    async def _until_over(self, work: Coroutine[Any, Any, None], over: asyncio.Event) -> None:
-        try:
-            await work
-        except Exception as error:
-            self._note(error)
-        over.set()
-
-    def _note(self, error: Exception) -> None:
-        level = logging.INFO if self._trouble else logging.WARNING
-        self._trouble = True
-        logger.log(level, "Other processes are not heard for the moment: %s", describe(error))
+        async with self._database.apart() as run:
+            with fail_after(self._database.timeout):
+                refusal = await self._attach(run, over)
+            await self._until_over(over, partial(self._send, run), partial(self._probe, refusal))
 
     async def _attach(self, run: Run, over: asyncio.Event) -> str | None:
         """Listen; give the reason where that cannot be."""
@@ -194,7 +136,7 @@ class PostgresNotifier(FanOut):
         return None if self._echo.is_set() else _DEAF
 
     def _judge(self, deaf: str | None) -> None:
-        self._judged, self._trouble = True, False
+        self._now_judged()
         if self._mode == "reconnecting":
             self._reconnects += 1
         if deaf and not self._warned:

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, Generator, Set
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Set
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from hashlib import blake2b
-from math import inf
 from typing import Any
 
-from anyio import fail_after, move_on_after
+from anyio import fail_after
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from mcp_persist_sa.clients import Client
-from mcp_persist_sa.faults import Backoff, describe
-from mcp_persist_sa.identity import new_stream_key
-from mcp_persist_sa.notifiers.fanout import FanOut
-from mcp_persist_sa.notifiers.unsent import Unsent, hints_in
+from mcp_persist_sa.notifiers.unsent import hints_in
+from mcp_persist_sa.notifiers.wired import WiredFanOut
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Hint, Waiter
-
-logger = logging.getLogger(__name__)
+from mcp_persist_sa.protocols import Hint
 
 _PING_INTERVAL = 15.0
-_FAREWELL = 1.0
 _MOST_KEPT = 10_000
 """Hints that wait for a connection; if there are more, everybody looks again."""
 
@@ -40,37 +34,32 @@ class _Silent(RedisError):
     """The connection does not answer."""
 
 
-class RedisNotifier(FanOut):
-    """Hears other processes on a channel, and tells them there, off the way of whoever writes.
+class RedisNotifier(WiredFanOut):
+    """Hears other processes on a channel, and tells them there.
 
-    The connection is made when somebody waits or writes for the first time. While nobody else is on the channel,
-    nothing is told; whoever comes says so. In a cluster the channel is of one shard, so that not every server is told.
+    While nobody else is on the channel, nothing is told; whoever comes says so. In a cluster the channel is of one
+    shard, so that not every server is told.
     """
 
     def __init__(self, client: Client, options: Options) -> None:
-        super().__init__(options.poll_interval, "polling")
+        super().__init__(options.poll_interval)
         self._client: Any = client
         self._is_cluster = not isinstance(client, Redis)
         self._timeout = options.timeout
         name = blake2b(options.namespace.encode(), digest_size=12).hexdigest()
         self._channel = f"{{{options.key_prefix}:hints:{name}}}"
-        self._sender = new_stream_key()
         self._has_audience = True
         self._newcomers = 0
         self._kept = 0
         self._untold = False
-        self._unsent = Unsent()
-        self._running: asyncio.Task[None] | None = None
-        self._trouble = False
-        self._closed = False
 
     def notify(self, hints: Set[Hint]) -> None:
-        super().notify(hints)
         if self._is_to_tell(len(hints)):
-            self._unsent.add(hints)
+            super().notify(hints)
         else:
             self._untold = True
-        self._run()
+            self._wake(hints)
+            self._run()
 
     def _is_to_tell(self, count: int) -> bool:
         """Whether somebody hears it, or may do so soon."""
@@ -79,62 +68,12 @@ class RedisNotifier(FanOut):
         self._kept += count
         return self._kept <= _MOST_KEPT
 
-    @contextmanager
-    def listen(self, session_key: str) -> Generator[Waiter, None, None]:
-        with super().listen(session_key) as waiter:
-            self._run()
-            yield waiter
-
-    def _run(self) -> None:
-        if self._running is None and not self._closed:
-            self._running = asyncio.create_task(self._keep_connected())
-
-    async def close(self) -> None:
-        self._closed = True
-        if self._running is None:
-            return
-        with move_on_after(_FAREWELL):
-            await self._unsent.sent()
-        self._running.cancel()
-        await asyncio.wait({self._running})
-
     # The connection
 
-    async def _keep_connected(self) -> None:
-        while True:
-            async for _ in Backoff(inf):
-                was_connected = await self._one_connection()
-                if self._mode == "listening":
-                    self._become("reconnecting")
-                if was_connected:
-                    break
-
-    async def _one_connection(self) -> bool:
-        """Send and hear on a connection for as long as it lasts; whether it was made."""
-        heard = asyncio.Event()
-        try:
-            async with self._subscribed() as subscription:
-                works = {
-                    asyncio.ensure_future(self._hear(subscription, heard)),
-                    asyncio.ensure_future(self._send(heard)),
-                }
-                try:
-                    await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for work in works:
-                        work.cancel()
-                    await asyncio.wait(works)
-                for work in works:
-                    if not work.cancelled():
-                        work.result()
-        except (RedisError, OSError, asyncio.TimeoutError) as error:
-            self._note(error)
-        return heard.is_set()
-
-    def _note(self, error: Exception) -> None:
-        level = logging.INFO if self._trouble else logging.WARNING
-        self._trouble = True
-        logger.log(level, "Other processes are not heard for the moment: %s", describe(error))
+    async def _one_connection(self) -> None:
+        over, heard = asyncio.Event(), asyncio.Event()
+        async with self._subscribed() as subscription:
+            await self._until_over(over, partial(self._hear, subscription, heard), partial(self._send, heard))
 
     async def _hear(self, subscription: Any, heard: asyncio.Event) -> None:
         is_asked = False
@@ -155,7 +94,7 @@ class RedisNotifier(FanOut):
 
     def _now_heard(self) -> None:
         """Something may have been missed before, also where the driver has connected again by itself."""
-        self._trouble = False
+        self._now_judged()
         if self._mode != "polling":
             self._reconnects += 1
         if self._mode == "listening":

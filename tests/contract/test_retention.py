@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from mcp_persist_sa import Gap, HistoryLost, NewEvent, Purged, Store, StoreUnavailable, UnknownEvent
+from mcp_persist_sa import Gap, HistoryLost, NewEvent, Purged, Store, StoreUnavailable, UnknownEvent, limits
 from mcp_persist_sa.backends.redis import retention as redis_retention
-from mcp_persist_sa.backends.sql import purge, retention
+from mcp_persist_sa.backends.sql import retention
 from tests.contract.beside import count
 from tests.contract.support import Clock, fill, messages, rest, take, to_the_end
 from tests.databases import Database
@@ -323,7 +323,7 @@ async def test_events_are_stored_once_though_what_is_over_a_limit_cannot_be_remo
 async def test_limits_hold_in_more_sessions_than_are_watched(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_retention if database.is_redis else purge, "_MAX_GROWN", 3)
+    monkeypatch.setattr(limits, "_MOST_NOTED", 3)
     store = await database.open(max_events_per_stream=100)
     await fill(store, "session", "1", 101)
     await fill(store, "session", "1", 5)

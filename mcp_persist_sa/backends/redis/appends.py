@@ -41,7 +41,7 @@ class Appends(Retention):
         for part, answer in zip(parts, answers, strict=True):
             for n, group in enumerate(part):
                 places[id(group)] = _place(answer[2 * n], answer[2 * n + 1])
-        await self._trim_grown([group for group in batch if isinstance(places[id(group)], Place)])
+        await self._growth.trim([group for group in batch if isinstance(places[id(group)], Place)])
         return [places[id(group)] for group in batch]
 
     def _parts(self, batch: Sequence[Append]) -> list[Sequence[Append]]:

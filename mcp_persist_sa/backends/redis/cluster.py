@@ -9,7 +9,8 @@ from typing import Any
 from redis.asyncio import RedisCluster
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from mcp_persist_sa.backends.redis.server import NotConnected, Value
+from mcp_persist_sa.backends.redis.server import Value
+from mcp_persist_sa.faults import NotConnected
 
 _SCANNED = 1000
 _KEPT_APART = ("EVAL", "EVALSHA")

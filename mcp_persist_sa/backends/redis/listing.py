@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 
@@ -11,7 +10,7 @@ from mcp_persist_sa.backends.redis.records import session_of
 from mcp_persist_sa.backends.redis.room import Room
 from mcp_persist_sa.backends.redis.scripts import INDEX, SESSION
 from mcp_persist_sa.backends.redis.server import Call, Value
-from mcp_persist_sa.errors import InvalidInput
+from mcp_persist_sa.identity import SessionPlace
 from mcp_persist_sa.models import Purged, Session, SessionPage
 from mcp_persist_sa.protocols import SessionFilter
 
@@ -69,14 +68,15 @@ class Listing(Room):
     async def sessions(self, which: SessionFilter, *, after: str | None, limit: int) -> SessionPage:
         """See `SessionBackend`."""
         found: list[tuple[str, Session]] = []
-        async for entry in self._matching(which, None if after is None else _place(after), limit):
+        place = None if after is None else SessionPlace.parse(after)
+        async for entry in self._matching(which, place and (place.session_key, micros(place.created_at)), limit):
             found.append(entry)
             if len(found) == limit:
                 break
         following = None
         if len(found) == limit:
             key, last = found[-1]
-            following = f"{last.created_at.isoformat()} {key}"
+            following = str(SessionPlace(last.created_at, key))
         return SessionPage(tuple(session for _, session in found), following)
 
     async def count_sessions(self, which: SessionFilter) -> int:
@@ -133,14 +133,3 @@ class Listing(Room):
 def _names(session: Session | None) -> list[str]:
     names = (None, None) if session is None else (session.owner, session.tenant)
     return ["" if name is None else digest(name) for name in names]
-
-
-def _place(page: str) -> Entry:
-    text, _, key = page.partition(" ")
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = datetime.min
-    if at.tzinfo is None or not re.fullmatch(r"[\w-]{20}", key, re.ASCII):
-        raise InvalidInput("This is not the `next` of a page of sessions.")
-    return key, micros(at)

@@ -8,8 +8,8 @@ from mcp_persist_sa.backends.redis.keys import span
 from mcp_persist_sa.backends.redis.room import Room
 from mcp_persist_sa.backends.redis.scripts import NODE, SESSION
 from mcp_persist_sa.backends.redis.server import Call
+from mcp_persist_sa.options import FORGET_AFTER
 
-FORGET_AFTER = timedelta(hours=1)
 _NOBODY = "-"
 
 

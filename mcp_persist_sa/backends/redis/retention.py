@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Sequence
-from itertools import islice
+from collections.abc import AsyncIterator
 
 from mcp_persist_sa import identity
 from mcp_persist_sa.backends.redis.keys import Keys, span
-from mcp_persist_sa.backends.redis.limits import Limits, over_limits
-from mcp_persist_sa.backends.redis.nodes import FORGET_AFTER, Nodes
+from mcp_persist_sa.backends.redis.nodes import Nodes
+from mcp_persist_sa.backends.redis.over_limits import over_limits
 from mcp_persist_sa.backends.redis.records import session_of
 from mcp_persist_sa.backends.redis.scripts import LIMITS, SESSION, STREAMS, TIDY
 from mcp_persist_sa.backends.redis.server import Server
 from mcp_persist_sa.backends.redis.sessions import Sessions
-from mcp_persist_sa.errors import PersistError
+from mcp_persist_sa.limits import Growth, Limits
 from mcp_persist_sa.models import Purged
-from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Append
-
-logger = logging.getLogger(__name__)
-
-_MAX_GROWN = 100_000
+from mcp_persist_sa.options import FORGET_AFTER, Options
 
 
 class Retention(Sessions, Nodes):
@@ -29,13 +22,8 @@ class Retention(Sessions, Nodes):
 
     def __init__(self, server: Server, options: Options, keys: Keys) -> None:
         super().__init__(server, options, keys)
-        self._limits = Limits(
-            options.max_events_per_stream,
-            options.max_bytes_per_stream,
-            options.max_events_per_session,
-            options.max_bytes_per_session,
-        )
-        self._grown: dict[str, tuple[int, int]] = {}
+        self._limits = Limits.of(options)
+        self._growth = Growth(self._limits, self._trim_once)
 
     async def delete_before(self, session_key: str, stream_key: str, sequence: int) -> int:
         """See `EventBackend`."""
@@ -98,30 +86,10 @@ class Retention(Sessions, Nodes):
             removed += await self.delete_before(session_key, stream_key, through + 1)
         return removed
 
-    async def _trim_grown(self, batch: Sequence[Append]) -> None:
-        """After events were stored: remove what is over a limit in sessions that have grown by a tenth of it.
-
-        The events are stored whatever becomes of this; it is tried again when the session grows further.
-        """
-        if not self._limits.any:
-            return
-        try:
-            for session_key in self._note_growth(batch):
-                await self._trim(session_key)
-                self._grown.pop(session_key, None)
-        except PersistError as error:
-            logger.warning("Events over a limit were not removed; it is tried again: %s", error)
-
-    def _note_growth(self, batch: Sequence[Append]) -> set[str]:
-        """The sessions that have to be looked at now."""
-        max_count, max_size = self._limits.slack()
-        due: set[str] = set()
-        for group in batch:
-            count, size = self._grown.pop(group.session_key, (0, 0))
-            count, size = count + len(group.events), size + sum(group.sizes)
-            self._grown[group.session_key] = (count, size)
-            if count > max_count or size > max_size:
-                due.add(group.session_key)
-        # What is noted of too many sessions is not forgotten, but acted upon, beginning with the least recent.
-        due.update(islice(self._grown, max(0, len(self._grown) - _MAX_GROWN)))
-        return due
+    async def _trim_once(self, session_key: str) -> None:
+        """The same, but a fault is not waited out."""
+        [found] = await self._server.once([self._call(LIMITS, session_key)], writes=False)
+        for stream_key, through in over_limits(found, self._limits).items():
+            call = self._call(STREAMS, session_key, "delete_before", stream_key, through + 1)
+            while (await self._server.once([call]))[0]:
+                """Some at a time."""

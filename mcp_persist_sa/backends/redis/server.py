@@ -14,7 +14,7 @@ from mcp_persist_sa.backends.redis.faults import fault_of
 from mcp_persist_sa.backends.redis.scripts import Script
 from mcp_persist_sa.database import refuse_if
 from mcp_persist_sa.errors import OutcomeUnknown, PersistError
-from mcp_persist_sa.faults import Failure, Fault, persist_error, repeat
+from mcp_persist_sa.faults import Failure, Fault, NotConnected, persist_error, repeat
 
 T = TypeVar("T")
 
@@ -29,10 +29,6 @@ class Call(NamedTuple):
     script: Script
     keys: Sequence[str]
     arguments: Sequence[Value]
-
-
-class NotConnected(Exception):
-    """No connection could be made, so nothing happened; the cause says why."""
 
 
 class Durability:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from mcp_persist_sa.backends.redis.keys import span
@@ -12,8 +11,7 @@ from mcp_persist_sa.backends.redis.records import session_of, written
 from mcp_persist_sa.backends.redis.scripts import SESSION
 from mcp_persist_sa.errors import SessionExists, SessionLimitReached
 from mcp_persist_sa.models import Purged, Session
-
-_CLOSED_TTL = timedelta(minutes=30)
+from mcp_persist_sa.options import CLOSED_TTL
 
 
 class Sessions(Listing):
@@ -81,7 +79,7 @@ class Sessions(Listing):
 
     async def close_session(self, session_key: str) -> bool:
         """See `SessionBackend`."""
-        ttl = self._options.span("session_ttl") or _CLOSED_TTL
+        ttl = self._options.span("session_ttl") or CLOSED_TTL
         return await self._entered(session_key, await self._write(SESSION, session_key, "close", span(ttl))) is not None
 
     async def _entered(self, session_key: str, record: list[bytes]) -> Session | None:

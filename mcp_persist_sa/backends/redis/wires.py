@@ -10,7 +10,8 @@ from typing import Any
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ReadOnlyError, ResponseError
 
-from mcp_persist_sa.backends.redis.server import NotConnected, Value
+from mcp_persist_sa.backends.redis.server import Value
+from mcp_persist_sa.faults import NotConnected
 
 _SCANNED = 1000
 _FRESH = 1.0

@@ -21,12 +21,10 @@ from mcp_persist_sa.errors import SessionExists, SessionLimitReached
 from mcp_persist_sa.faults import Failure
 from mcp_persist_sa.identity import EventId, new_stream_key
 from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
-from mcp_persist_sa.options import Options
+from mcp_persist_sa.options import CLOSED_TTL, Options
 from mcp_persist_sa.protocols import Append, Located, Place, SessionFilter
 
 T = TypeVar("T")
-
-_CLOSED_TTL = timedelta(minutes=30)
 
 
 class SQLBackend:
@@ -85,7 +83,7 @@ class SQLBackend:
             atomic=not is_one_statement(batch),
             writes=True,
         )
-        await self._purge.trim_grown(
+        await self._purge.growth.trim(
             [group for group, place in zip(batch, places, strict=True) if isinstance(place, Place)]
         )
         return places
@@ -164,7 +162,7 @@ class SQLBackend:
         return await self._write(lambda c: sessions.touch(c, session_key, self._touching()))
 
     async def close_session(self, session_key: str) -> bool:
-        ttl = self._options.span("session_ttl") or _CLOSED_TTL
+        ttl = self._options.span("session_ttl") or CLOSED_TTL
         return await self._write(lambda c: sessions.close(c, session_key, ttl, self._common()))
 
     async def delete_session(self, session_key: str) -> Purged:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from functools import partial
-from itertools import islice
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from mcp_persist_sa import identity
 from mcp_persist_sa.backends.sql import nodes, removal, retention
-from mcp_persist_sa.backends.sql.retention import CHUNK, Cut, Limits
+from mcp_persist_sa.backends.sql.retention import CHUNK, Cut
 from mcp_persist_sa.database import Database, once, read, write
-from mcp_persist_sa.faults import Failure
+from mcp_persist_sa.limits import Growth, Limits
 from mcp_persist_sa.models import Purged
-from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Append
-
-logger = logging.getLogger(__name__)
+from mcp_persist_sa.options import FORGET_AFTER, Options
 
 T = TypeVar("T")
-
-_FORGET_AFTER = timedelta(hours=1)
-_MAX_GROWN = 100_000
 
 
 class Purge:
@@ -36,13 +27,8 @@ class Purge:
         self._common = common
         self._namespace = options.namespace
         self._event_ttl = options.span("event_ttl")
-        self._limits = Limits(
-            options.max_events_per_stream,
-            options.max_bytes_per_stream,
-            options.max_events_per_session,
-            options.max_bytes_per_session,
-        )
-        self._grown: dict[str, tuple[int, int]] = {}
+        self._limits = Limits.of(options)
+        self.growth = Growth(self._limits, self._trim_once)
 
     async def _read(self, work: Callable[[sa.Connection], T]) -> T:
         return await read(self._database, work)
@@ -64,7 +50,7 @@ class Purge:
 
     def _values(self) -> dict[str, Any]:
         stream_ttl = None if self._event_ttl is None else 2 * self._event_ttl
-        return {**self._common(), "stream_ttl": stream_ttl, "forget_after": _FORGET_AFTER}
+        return {**self._common(), "stream_ttl": stream_ttl, "forget_after": FORGET_AFTER}
 
     async def _in_chunks(self, remove: Callable[[sa.Connection, dict[str, Any]], int]) -> int:
         total = 0
@@ -121,38 +107,10 @@ class Purge:
     def _over(self, session_key: str, connection: sa.Connection) -> list[Cut]:
         return retention.over_limits(connection, session_key, self._limits)
 
-    async def trim_grown(self, batch: Sequence[Append]) -> None:
-        """After events were stored: remove what is over a limit in sessions that have grown by a tenth of it.
-
-        The events are stored whatever becomes of this, so it is tried once, and again when the session grows further.
-        """
-        if not self._limits.any:
-            return
-        try:
-            for session_key in self._note_growth(batch):
-                await self._trim_once(session_key)
-        except Failure as failure:
-            logger.warning("Events over a limit were not removed; it is tried again: %s", failure)
-
-    def _note_growth(self, batch: Sequence[Append]) -> set[str]:
-        """The sessions that have to be looked at now."""
-        max_count, max_size = self._limits.slack()
-        due: set[str] = set()
-        for group in batch:
-            count, size = self._grown.pop(group.session_key, (0, 0))
-            count, size = count + len(group.events), size + sum(group.sizes)
-            self._grown[group.session_key] = (count, size)
-            if count > max_count or size > max_size:
-                due.add(group.session_key)
-        # What is noted of too many sessions is not forgotten, but acted upon, beginning with the least recent.
-        due.update(islice(self._grown, max(0, len(self._grown) - _MAX_GROWN)))
-        return due
-
     async def _trim_once(self, session_key: str) -> None:
         cuts = await once(self._database, partial(self._over, session_key), atomic=False, writes=False)
         for chunk in retention.chunks(cuts):
             await once(self._database, partial(retention.remove, cuts=chunk), atomic=True, writes=True)
-        self._grown.pop(session_key, None)
 
     async def node(self, node_id: str, *, if_old: bool = False) -> None:
         """Remove a node's lease, and then, when nobody sends to it any more, its inbox."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from mcp_persist_sa.limits import Limits
 from mcp_persist_sa.schema import events, streams
 from mcp_persist_sa.sqltypes import before, now
 
@@ -28,27 +28,6 @@ class Cut(NamedTuple):
     stream_key: str
     first: int
     through: int
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much is kept; None for no limit."""
-
-    events_per_stream: int | None
-    bytes_per_stream: int | None
-    events_per_session: int | None
-    bytes_per_session: int | None
-
-    @property
-    def any(self) -> bool:
-        """Whether there is one."""
-        return self != Limits(None, None, None, None)
-
-    def slack(self) -> tuple[float, float]:
-        """How many events and bytes a session may grow before it is looked at: a tenth of the least limit."""
-        counts = [limit for limit in (self.events_per_stream, self.events_per_session) if limit is not None]
-        sizes = [limit for limit in (self.bytes_per_stream, self.bytes_per_session) if limit is not None]
-        return min(counts, default=float("inf")) / 10, min(sizes, default=float("inf")) / 10
 
 
 _of_cut = (events.c.session_key == _KEY) & (events.c.stream_key == _STREAM)

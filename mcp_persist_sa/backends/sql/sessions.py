@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mcp_persist_sa.backends.sql.hot import Hot
-from mcp_persist_sa.errors import InvalidInput, SessionExists, SessionLimitReached
+from mcp_persist_sa.errors import SessionExists, SessionLimitReached
+from mcp_persist_sa.identity import SessionPlace
 from mcp_persist_sa.models import Session, SessionPage
 from mcp_persist_sa.protocols import SessionFilter
 from mcp_persist_sa.schema import sessions
@@ -125,26 +125,15 @@ def listing(
     """Those that match, in the order in which they were opened."""
     statement = sa.select(sessions).where(*_matching(which))
     if after_page is not None:
-        moment, key = _place(after_page)
+        moment, key = SessionPlace.parse(after_page)
         place = sa.tuple_(sa.literal(moment, Timestamp()), sa.literal(key, sa.Text()))
         statement = statement.where(sa.tuple_(sessions.c.created_at, sessions.c.session_key) > place)
     rows = connection.execute(
         statement.order_by(sessions.c.created_at, sessions.c.session_key).limit(limit), common
     ).all()
     last = rows[-1] if len(rows) == limit else None
-    next_page = None if last is None else f"{last.created_at.isoformat()} {last.session_key}"
+    next_page = None if last is None else str(SessionPlace(last.created_at, last.session_key))
     return SessionPage(tuple(session_of(row) for row in rows), next_page)
-
-
-def _place(page: str) -> tuple[datetime, str]:
-    text, _, key = page.partition(" ")
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = datetime.min
-    if moment.tzinfo is None or not re.fullmatch(r"[\w-]{20}", key, re.ASCII):
-        raise InvalidInput("This is not the `next` of a page of sessions.")
-    return moment, key
 
 
 def session_of(row: Any) -> Session:

@@ -1,31 +1,11 @@
-"""How much is kept of streams and sessions."""
+"""What of a session is over a limit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-
-@dataclass(frozen=True)
-class Limits:
-    """How much is kept; None for no limit."""
-
-    events_per_stream: int | None
-    bytes_per_stream: int | None
-    events_per_session: int | None
-    bytes_per_session: int | None
-
-    @property
-    def any(self) -> bool:
-        """Whether there is one."""
-        return self != Limits(None, None, None, None)
-
-    def slack(self) -> tuple[float, float]:
-        """How many events and bytes a session may grow before it is looked at: a tenth of the least limit."""
-        counts = [limit for limit in (self.events_per_stream, self.events_per_session) if limit is not None]
-        sizes = [limit for limit in (self.bytes_per_stream, self.bytes_per_session) if limit is not None]
-        return min(counts, default=float("inf")) / 10, min(sizes, default=float("inf")) / 10
+from mcp_persist_sa.limits import Limits
 
 
 class _Sized(NamedTuple):
