@@ -72,6 +72,7 @@ class Claiming(Base):
             self.refused(self._hand_over(writer, events), PersistError)
             return [Seen(writer.where, writer.session_id) for _ in events]
         may_write = self._may_write(writer)
+        writer.refused = not may_write
         receipts: Any = self.attempt(self._hand_over(writer, events))
         assert isinstance(receipts, list), receipts
         self.handed_over = self.span
@@ -90,8 +91,7 @@ class Claiming(Base):
         if writer.stream is not None:
             return not writer.stream.gone
         free = self.at(writer.where).space[writer.session_id].open_stream(writer.stream_id) is None
-        writer.refused = writer.refused or not free
-        return not writer.refused
+        return free and not writer.refused
 
     async def _hand_over(self, writer: Writer, events: list[NewEvent], *, wait: bool = True) -> list[Receipt]:
         receipts = [writer.claim.append(event.message, final=event.final) for event in events]
