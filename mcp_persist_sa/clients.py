@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -28,8 +29,6 @@ def redis_client(dsn: DSN, options: Options) -> Client:
     parts = urlsplit(dsn.address)
     kind = parts.scheme.partition("+")[2]
     make = {"": _server, "cluster": _cluster, "sentinel": _sentinel}[kind]
-    if kind and parts.query:
-        raise InvalidDSN(f"A DSN of {parts.scheme} takes no argument {parts.query.partition('=')[0]!r}.")
     try:
         return make(parts, options)
     except (ValueError, TypeError) as error:
@@ -71,23 +70,32 @@ def _settings(options: Options) -> dict[str, Any]:
 def _server(parts: SplitResult, options: Options) -> Client:
     pools: Any = ConnectionPool
     pool = pools.from_url(parts.geturl(), **_settings(options))
-    # Arguments that are unknown come to light when a connection is made.
-    pool.make_connection()
+    _check_arguments(pool)
     return Redis.from_pool(pool)
+
+
+def _check_arguments(pool: ConnectionPool) -> None:
+    """Arguments that are unknown come to light when a connection is made."""
+    pool.make_connection()
 
 
 def _cluster(parts: SplitResult, options: Options) -> Client:
     nodes = [ClusterNode(host, port) for host, port in _hosts(parts, _PORT)]
-    return RedisCluster(startup_nodes=nodes, **_login(parts), **_settings(options))
+    make: Any = RedisCluster
+    return make(startup_nodes=nodes, **_login(parts), **_arguments(parts), **_settings(options))
 
 
 def _sentinel(parts: SplitResult, options: Options) -> Client:
     service, _, database = parts.path.strip("/").partition("/")
     if not service:
         raise InvalidDSN("Name the service of Sentinel: redis+sentinel://host:26379/service/0")
+    arguments = _arguments(parts)
     quick = {"socket_timeout": options.connect_timeout, "socket_connect_timeout": options.connect_timeout}
-    sentinels: Any = Sentinel(_hosts(parts, _SENTINEL_PORT), sentinel_kwargs=quick)
-    return sentinels.master_for(unquote(service), db=int(database or 0), **_login(parts), **_settings(options))
+    sentinels: Any = Sentinel(_hosts(parts, _SENTINEL_PORT), sentinel_kwargs={**arguments, **quick})
+    settings = {**arguments, **_login(parts), **_settings(options)}
+    client: Redis = sentinels.master_for(unquote(service), db=int(database or 0), **settings)
+    _check_arguments(client.connection_pool)
+    return client
 
 
 def _hosts(parts: SplitResult, port: int) -> list[tuple[str, int]]:
@@ -104,5 +112,10 @@ def _login(parts: SplitResult) -> dict[str, Any]:
     return {
         **({"username": unquote(user)} if user else {}),
         **({"password": unquote(password)} if colon else {}),
-        **({"ssl": True} if parts.scheme.startswith("rediss") else {}),
     }
+
+
+def _arguments(parts: SplitResult) -> dict[str, Any]:
+    """What the query says, as the driver reads it in the URL of a server; and whether to use TLS."""
+    found: Any = parse_url(f"redis://?{parts.query}")
+    return {**found, **({"ssl": True} if parts.scheme.startswith("rediss") else {})}

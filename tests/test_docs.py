@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ EXAMPLES = [
     for page in PAGES
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1)
 ]
+
+REDIS = "redis://127.0.0.1:6379/0"
+"""As examples have it."""
 
 LINE_OF = {"from mcp.server.fastmcp import": "mcp1", "from fastmcp import": "fastmcp4"}
 """Which line of the SDK an example is for, by what it imports; mcp 2.x otherwise."""
@@ -64,7 +68,11 @@ def whole(example: str) -> str:
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_examples_run(example: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_examples_run(
+    example: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, new_redis: Callable[[str], str]
+) -> None:
+    if REDIS in example:
+        example = example.replace(REDIS, new_redis("valkey").partition("?")[0])
     script = tmp_path / "example.py"
     script.write_text(whole(example))
     done = subprocess.run(

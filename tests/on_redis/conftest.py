@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -26,8 +28,8 @@ def new_server(binary: Binary) -> Iterator[NewServer]:
     """Starts servers of this test's own."""
     with ExitStack() as stack:
 
-        def start(settings: Mapping[str, str] | None = None, *, sentinel: bool = False) -> RedisServer:
-            return stack.enter_context(RedisServer(binary, settings, sentinel=sentinel))
+        def start(settings: Mapping[str, str] | None = None, **options: bool) -> RedisServer:
+            return stack.enter_context(RedisServer(binary, settings, **options))
 
         yield start
 
@@ -36,3 +38,11 @@ def new_server(binary: Binary) -> Iterator[NewServer]:
 def server(new_server: NewServer) -> RedisServer:
     """A server that keeps everything."""
     return new_server({"appendonly": "yes", "appendfsync": "always"})
+
+
+async def until(condition: Any) -> None:
+    async def work() -> None:
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - another process cannot set an event
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(work(), 60)

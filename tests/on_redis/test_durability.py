@@ -11,11 +11,11 @@ import pytest
 
 from mcp_persist_sa import HistoryLost, InvalidOption, OutcomeUnknown, PersistError, Store, UnknownEvent, open_store
 from tests.contract.support import PATIENCE, fill, messages, rest
-from tests.on_redis.conftest import NewServer
+from tests.on_redis.conftest import NewServer, until
 from tests.servers.redis import RedisServer
 from tests.servers.spawning import poll
 
-ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
+ALWAYS = {"appendonly": "yes", "appendfsync": "always", "repl-diskless-sync-delay": "0"}
 EVERY_SECOND = {"appendonly": "yes", "appendfsync": "everysec"}
 SNAPSHOTS = {"appendonly": "no", "save": "3600 1"}
 
@@ -157,7 +157,7 @@ async def test_a_server_that_keeps_what_it_is_given_is_not_warned_of(
 
 
 async def test_a_failover_hangs_nobody_and_gives_no_id_again(new_server: NewServer) -> None:
-    master = new_server({**ALWAYS, "repl-diskless-sync-delay": "0"})
+    master = new_server(ALWAYS)
     replica = _replica(new_server, master)
     watched = {
         "sentinel monitor shop": f"{master.host} {master.port} 1",
@@ -165,7 +165,7 @@ async def test_a_failover_hangs_nobody_and_gives_no_id_again(new_server: NewServ
         "sentinel failover-timeout shop": "5000",
     }
     sentinel = new_server(watched, sentinel=True)
-    await _until(lambda: _replicas(sentinel) == 1)
+    await until(lambda: _replicas(sentinel) == 1)
     async with open_store(f"redis+sentinel://{sentinel.host}:{sentinel.port}/shop", timeout=60) as store:
         await store.sessions.create("session")
         tail = asyncio.ensure_future(_collect(store))
@@ -177,11 +177,11 @@ async def test_a_failover_hangs_nobody_and_gives_no_id_again(new_server: NewServ
                 ids.append(await store.append("session", "1", str(len(ids))))
 
         writing = asyncio.ensure_future(write())
-        await _until(lambda: len(ids) > 100)
+        await until(lambda: len(ids) > 100)
         master.kill()
-        await _until(lambda: _is_master(replica))
+        await until(lambda: _is_master(replica))
         before = len(ids)
-        await _until(lambda: len(ids) > before + 100)
+        await until(lambda: len(ids) > before + 100)
         stop.set()
         await asyncio.wait_for(writing, PATIENCE)
         ids.append(await store.append("session", "1", "end", final=True))
@@ -192,14 +192,6 @@ async def test_a_failover_hangs_nobody_and_gives_no_id_again(new_server: NewServ
         assert all([await _lost(store, "session", event_id) for event_id in ids if event_id not in stored])
         seen = await asyncio.wait_for(tail, PATIENCE)
         assert seen[-1] in ("end", "HistoryLost")
-
-
-async def _until(condition: Any) -> None:
-    async def work() -> None:
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - another process cannot set an event
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(work(), 60)
 
 
 def _replicas(sentinel: RedisServer) -> int:

@@ -51,7 +51,8 @@ async def test_a_client_of_a_cluster_is_used_and_left_open(new_redis: Any) -> No
     [
         ("redis://127.0.0.1:1?xyzzy=1", "xyzzy"),
         ("redis://127.0.0.1:x/0", "does not accept"),
-        ("redis+cluster://127.0.0.1:1?ssl_ca_certs=x", "takes no argument"),
+        ("redis+cluster://127.0.0.1:1?xyzzy=1", "xyzzy"),
+        ("redis+sentinel://127.0.0.1:1/service?xyzzy=1", "xyzzy"),
         ("redis+sentinel://127.0.0.1:1", "Name the service"),
         ("redis+sentinel://127.0.0.1:1/service/x", "does not accept"),
         ("redis+sentinel://127.0.0.1:1/service", "not available|No master found"),
@@ -63,6 +64,7 @@ async def test_a_dsn_that_leads_nowhere_is_refused(dsn: str, said: str) -> None:
     with pytest.raises(PersistError, match=said) as caught:
         await open_store(f"{dsn}{'&' if '?' in dsn else '?'}timeout=0.3&connect_timeout=0.2").open()
     assert "127.0.0.1:" in str(caught.value)
+    assert "<redis" not in str(caught.value)
 
 
 async def test_what_is_no_client_is_refused() -> None:

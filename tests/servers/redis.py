@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from . import certificates
 from .spawning import ServerError, free_port, is_alive, is_stopped, poll, private_folder, send, spawn, unprivileged
 
 if TYPE_CHECKING:
@@ -64,7 +65,14 @@ class RedisServer:
 
     host = "127.0.0.1"
 
-    def __init__(self, binary: Binary, settings: Mapping[str, str] | None = None, *, sentinel: bool = False) -> None:
+    def __init__(
+        self,
+        binary: Binary,
+        settings: Mapping[str, str] | None = None,
+        *,
+        sentinel: bool = False,
+        tls: bool = False,
+    ) -> None:
         self.port = 0
         self._binary = binary
         self._settings = {"appendonly": "no", "save": "", **(settings or {})} if not sentinel else {}
@@ -73,6 +81,7 @@ class RedisServer:
         self._home = private_folder("redis", self._account)
         self._log_path = Path(self._home.name, "server.log")
         self._process: subprocess.Popen[bytes] | None = None
+        self.certificates = certificates.make(Path(self._home.name), self._account) if tls else None
 
     def __enter__(self) -> RedisServer:
         try:
@@ -129,7 +138,7 @@ class RedisServer:
         path = Path(self._home.name, "server.conf")
         if path.exists():
             return path
-        common = [("port", str(self.port)), ("bind", self.host), ("dir", self._home.name), ("daemonize", "no")]
+        common = [*self._listening(), ("bind", self.host), ("dir", self._home.name), ("daemonize", "no")]
         own = self._sentinel if self._sentinel is not None else [*self._settings.items()]
         lines = [f"{name} {value or chr(34) * 2}" for name, value in [*common, *own]]
         path.write_text("\n".join([*lines, ""]))
@@ -138,9 +147,25 @@ class RedisServer:
             os.chown(path, *self._account)
         return path
 
+    def _listening(self) -> list[tuple[str, str]]:
+        if self.certificates is None:
+            return [("port", str(self.port))]
+        return [
+            ("port", "0"),
+            ("tls-port", str(self.port)),
+            ("tls-ca-cert-file", str(self.certificates.authority)),
+            ("tls-cert-file", str(self.certificates.certificate)),
+            ("tls-key-file", str(self.certificates.key)),
+            ("tls-auth-clients", "no"),
+            ("tls-replication", "yes"),
+        ]
+
     def client(self, **options: Any) -> redis.Redis:
         """A synchronous client of this server."""
         password = self._settings.get("requirepass")
+        trusted = None if self.certificates is None else str(self.certificates.authority)
+        if trusted:
+            options = {"ssl": True, "ssl_ca_certs": trusted, **options}
         return redis.Redis(host=self.host, port=self.port, socket_timeout=10, password=password, **options)
 
     def _is_ready(self) -> bool:

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 from redis.asyncio import ConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from mcp_persist_sa.backends.redis.server import Value
@@ -50,6 +51,9 @@ class PooledWire:
                 # The pool finds out whether it is still good.
                 await self._pool.release(connection)
             return await self._pool.get_connection()
+        except MasterNotFoundError as error:
+            # What follows describes connections to Sentinel at length.
+            raise NotConnected from MasterNotFoundError(str(error).partition(" : ")[0])
         except Exception as error:
             raise NotConnected from error
 
