@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import Database
 from tests.nodes import environments
 from tests.servers.processes import REPOSITORY
 
@@ -39,10 +40,13 @@ async def demo(*words: str, command: tuple[str, ...] = (COMMAND,)) -> tuple[int 
     return child.returncode, said.decode(), errors.decode()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-@pytest.mark.parametrize("nodes", ["1", "2"])
-async def test_a_session_outlives_a_cut_and_a_kill(kind: str, nodes: str, new_postgres: Callable[[], str]) -> None:
-    dsn = ["--dsn", new_postgres()] if kind == "postgres" else []
+@pytest.mark.parametrize(
+    ("kind", "nodes"), [("sqlite", "1"), ("sqlite", "2"), ("postgres", "1"), ("postgres", "2"), ("valkey", "2")]
+)
+async def test_a_session_outlives_a_cut_and_a_kill(
+    kind: str, nodes: str, new_database: Callable[[str], Database]
+) -> None:
+    dsn = [] if kind == "sqlite" else ["--dsn", new_database(kind).dsn]
     code, said, errors = await demo("--events", "100", "--nodes", nodes, *dsn)
     assert (code, errors) == (0, ""), said
     assert all(promise in said for promise in PROMISED), said

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from mcp_persist_sa.dsn import ENVIRONMENT
+from tests.databases import Database
 from tests.nodes.conftest import Interpreter
 from tests.nodes.test_official import ask, said
 from tests.nodes.wire import PATIENCE
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 EXAMPLES = REPOSITORY / "examples"
 TESTED = [
     *("mcpserver_sqlite.py", "fastmcp1_sqlite.py", "fastmcp4_sqlite.py", "fastapi_mount.py", "manual_wiring.py"),
-    *("session_state.py", "continue_session.py", "postgres_two_nodes.py", "resume_with_curl.sh"),
+    *("session_state.py", "continue_session.py", "two_nodes.py", "resume_with_curl.sh"),
 ]
 EACH_ONCE = [[number, 5, None] for number in range(1, 6)]
 
@@ -176,10 +177,12 @@ async def test_wiring_by_hand(examples: Examples) -> None:
     assert await result(client, "whoami") == session_id
 
 
-async def test_two_nodes_on_postgres(examples: Examples, new_postgres: Callable[[], str]) -> None:
-    program = str(EXAMPLES / "postgres_two_nodes.py")
+@pytest.mark.parametrize("kind", ["postgres", "valkey"])
+async def test_two_nodes(kind: str, examples: Examples, new_database: Callable[[str], Database]) -> None:
+    dsn = new_database(kind).dsn
+    program = str(EXAMPLES / "two_nodes.py")
     interpreter = examples.interpreter("mcp2")
-    example = Example(examples.folder, interpreter, program, "{port}", **{ENVIRONMENT: new_postgres()}, servers=2)
+    example = Example(examples.folder, interpreter, program, "{port}", **{ENVIRONMENT: dsn}, servers=2)
     async with example:
         try:
             await look_around(await examples.client(example.url))

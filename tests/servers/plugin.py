@@ -213,7 +213,9 @@ class RedisServers:
             binary = find_redis() if kind == "redis" else find_valkey()
             if binary is None:
                 raise ServerError(REMEDY)
-            server = RedisCluster(binary) if kind.endswith("-cluster") else RedisServer(binary)
+            # As a server should be: it would warn of itself otherwise.
+            settings = {"appendonly": "yes", "appendfsync": "no", "auto-aof-rewrite-percentage": "0"}
+            server = (RedisCluster if kind.endswith("-cluster") else RedisServer)(binary, settings)
             server.start()
             self._started[kind] = server
         return self._started[kind]

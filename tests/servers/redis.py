@@ -207,8 +207,9 @@ class RedisServer:
 class RedisCluster:
     """A cluster of three masters."""
 
-    def __init__(self, binary: Binary) -> None:
-        settings = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", "cluster-require-full-coverage": "no"}
+    def __init__(self, binary: Binary, settings: Mapping[str, str] | None = None) -> None:
+        own = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", "cluster-require-full-coverage": "no"}
+        settings = {**own, **(settings or {})}
         # Otherwise it is 10000 above the port, where any outgoing connection may be.
         self._buses = [free_port() for _ in range(_MASTERS)]
         self.nodes = [RedisServer(binary, {**settings, "cluster-port": str(bus)}) for bus in self._buses]

@@ -1,7 +1,9 @@
-"""Two nodes on one Postgres behind a load balancer that takes turns with every request:
+"""Two nodes on one database behind a load balancer that takes turns with every request:
 
 export MCP_PERSIST_SA_DSN=postgresql://user:password@host/database
-mcp-persist-sa upgrade && python examples/postgres_two_nodes.py [PORT]
+mcp-persist-sa upgrade && python examples/two_nodes.py [PORT]
+
+With redis://host:6379/0 there is nothing to upgrade.
 """
 
 import asyncio
@@ -32,8 +34,7 @@ async def visit() -> str:
 def serve(listening: socket.socket) -> None:
     """Run a node, for as long as the process lives that started it."""
     threading.Thread(target=end_with_parent, daemon=True).start()
-    # Nodes learn of each other's events by looking; a shorter interval than the default for a livelier example.
-    app = persist(mcp, open_store(poll_interval=0.2))
+    app = persist(mcp, open_store())
     # A connection for each request, so that whoever balances connections balances requests.
     config = uvicorn.Config(app, headers=[("Connection", "close")], timeout_graceful_shutdown=5)
     uvicorn.Server(config).run(sockets=[listening])
