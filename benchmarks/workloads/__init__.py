@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from benchmarks.bench import Bench
-from benchmarks.workloads import adoption, calls, delivery, footprint, growth, purge, replay, store, tails, think_time
+from benchmarks.workloads import (
+    adoption,
+    calls,
+    delivery,
+    footprint,
+    growth,
+    memory,
+    purge,
+    replay,
+    store,
+    tails,
+    think_time,
+)
 
 Measure = Callable[[Bench], Awaitable[None]]
 
@@ -18,6 +30,7 @@ ALL: dict[str, Measure] = {
     "delivery": delivery.measure,
     "tails": tails.measure,
     "footprint": footprint.measure,
+    "memory": memory.measure,
     "purge": purge.measure,
     "growth": growth.measure,
 }
