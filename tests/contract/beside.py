@@ -57,6 +57,26 @@ async def values(database: Database) -> list[str]:
         return [value.decode() for each in found for value in each]
 
 
+async def events(database: Database) -> list[tuple[str, str, int, str, str, bool]]:
+    """Of each event the stream's name and key, number, nonce, message, and whether it is final; in their order."""
+    if not database.is_redis:
+        return await execute(
+            database,
+            "SELECT s.stream_id, e.stream_key, e.sequence, e.nonce, e.message, e.final FROM mcp_events AS e "
+            "JOIN mcp_streams AS s ON s.session_key = e.session_key AND s.stream_key = e.stream_key "
+            "ORDER BY e.stream_key, e.sequence",
+        )
+    found: list[tuple[str, str, int, str, str, bool]] = []
+    async with _client(database) as client:
+        for key in await _keys(client, database, "}:e:*"):
+            base, _, stream = key.decode().partition(":e:")
+            name = (await client.hget(f"{base}:t", f"k{stream}")).decode().split(" ", 11)[11]
+            for event in await client.lrange(key, 0, -1):
+                number, _, content = event.decode().split(":", 2)
+                found.append((name, stream, int(number), content[:8], content[9:], content[8].isupper()))
+    return sorted(found, key=lambda event: event[1:3])
+
+
 @asynccontextmanager
 async def locked(database: Database) -> AsyncGenerator[None, None]:
     """Nobody can write an event."""

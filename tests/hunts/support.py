@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from tests.contract.beside import events
 from tests.contract.support import execute
 from tests.databases import Database
 
@@ -37,15 +38,9 @@ class Row(NamedTuple):
 
 async def stored_rows(database: Database) -> list[Row]:
     """All events, read past the store, each stream's in order."""
-    found = await execute(
-        database,
-        "SELECT s.stream_id, e.stream_key, e.sequence, e.nonce, e.message, e.final FROM mcp_events AS e "
-        "JOIN mcp_streams AS s ON s.session_key = e.session_key AND s.stream_key = e.stream_key "
-        "ORDER BY e.stream_key, e.sequence",
-    )
     return [
         Row(name, key, sequence, f"{key}.{sequence}.{nonce}", message, bool(final))
-        for name, key, sequence, nonce, message, final in found
+        for name, key, sequence, nonce, message, final in await events(database)
     ]
 
 

@@ -13,6 +13,9 @@ from tests.servers.redis import REMEDY, Binary, RedisServer, find_redis, find_va
 
 NewServer = Callable[..., RedisServer]
 
+ALWAYS = {"appendonly": "yes", "appendfsync": "always", "repl-diskless-sync-delay": "0"}
+EVERY_SECOND = {"appendonly": "yes", "appendfsync": "everysec"}
+
 
 @pytest.fixture(params=["valkey", "redis"])
 def binary(request: pytest.FixtureRequest) -> Binary:

@@ -11,12 +11,10 @@ import pytest
 
 from mcp_persist_sa import HistoryLost, InvalidOption, OutcomeUnknown, PersistError, Store, UnknownEvent, open_store
 from tests.contract.support import PATIENCE, fill, messages, rest
-from tests.on_redis.conftest import NewServer, until
+from tests.on_redis.conftest import ALWAYS, EVERY_SECOND, NewServer, until
 from tests.servers.redis import RedisServer
 from tests.servers.spawning import poll
 
-ALWAYS = {"appendonly": "yes", "appendfsync": "always", "repl-diskless-sync-delay": "0"}
-EVERY_SECOND = {"appendonly": "yes", "appendfsync": "everysec"}
 SNAPSHOTS = {"appendonly": "no", "save": "3600 1"}
 
 
