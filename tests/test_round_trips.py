@@ -31,7 +31,7 @@ async def store(proxy: FaultProxy, new_postgres: Callable[[], str], clock: Clock
         yield opened
 
 
-async def _trips(proxy: FaultProxy, call: Callable[[], Awaitable[Any]]) -> int:
+async def trips(proxy: FaultProxy, call: Callable[[], Awaitable[Any]]) -> int:
     """What a call costs once its statements are prepared."""
     for _ in range(2):
         await call()
@@ -52,14 +52,14 @@ async def test_events_are_written_and_read_in_one_round_trip(proxy: FaultProxy, 
         lambda: store.read("session", after=ids[0]),
         lambda: store.read_before("session", ids[9]),
     ]
-    assert [await _trips(proxy, call) for call in calls] == [1] * len(calls)
+    assert [await trips(proxy, call) for call in calls] == [1] * len(calls)
 
 
 async def test_what_arrives_while_a_commit_runs_shares_the_next_round_trip(proxy: FaultProxy, store: Store) -> None:
     async def burst() -> None:
         await asyncio.gather(*(store.append(f"s{n % 5}", f"{n % 3}", "x") for n in range(100)))
 
-    assert await _trips(proxy, burst) <= 3
+    assert await trips(proxy, burst) <= 3
 
 
 async def test_a_name_costs_one_round_trip_more_than_a_place(proxy: FaultProxy, store: Store) -> None:
@@ -69,7 +69,7 @@ async def test_a_name_costs_one_round_trip_more_than_a_place(proxy: FaultProxy, 
         lambda: store.recent("session", "1"),
         lambda: store.stream("session", "1"),
     ]
-    assert [await _trips(proxy, call) for call in calls] == [2, 2, 2]
+    assert [await trips(proxy, call) for call in calls] == [2, 2, 2]
 
 
 async def test_sessions_are_recorded_found_and_counted_in_one_round_trip(proxy: FaultProxy, store: Store) -> None:
@@ -82,7 +82,7 @@ async def test_sessions_are_recorded_found_and_counted_in_one_round_trip(proxy: 
         lambda: store.sessions.count(owner="alice"),
         lambda: store.sessions.close("session"),
     ]
-    assert [await _trips(proxy, call) for call in calls] == [1] * len(calls)
+    assert [await trips(proxy, call) for call in calls] == [1] * len(calls)
 
 
 async def test_the_uses_of_a_busy_session_cost_nothing(proxy: FaultProxy, store: Store, clock: Clock) -> None:
@@ -93,7 +93,7 @@ async def test_the_uses_of_a_busy_session_cost_nothing(proxy: FaultProxy, store:
         await store.sessions.touch("session")
     assert proxy.round_trips == before
     clock.advance(minutes=29)
-    assert await _trips(proxy, lambda: store.sessions.touch("session")) == 0
+    assert await trips(proxy, lambda: store.sessions.touch("session")) == 0
     assert (await store.sessions.get("session")).last_seen_at == clock.time
 
 
@@ -108,8 +108,8 @@ async def test_state_is_read_and_written_in_one_round_trip(proxy: FaultProxy, st
         lambda: state.delete("key"),
         state.clear,
     ]
-    assert [await _trips(proxy, call) for call in calls] == [1] * len(calls)
-    assert await _trips(proxy, lambda: state.update("key", lambda value: value + 1, 0)) == 2
+    assert [await trips(proxy, call) for call in calls] == [1] * len(calls)
+    assert await trips(proxy, lambda: state.update("key", lambda value: value + 1, 0)) == 2
 
 
 async def test_a_tail_that_is_woken_costs_one_round_trip_an_event(proxy: FaultProxy, store: Store) -> None:
@@ -123,7 +123,7 @@ async def test_a_tail_that_is_woken_costs_one_round_trip_an_event(proxy: FaultPr
         await item
 
     # One to write; to read, one, or one more where the tail looked while nothing was there.
-    assert 2 <= await _trips(proxy, follow) <= 3
+    assert 2 <= await trips(proxy, follow) <= 3
     await tail.aclose()
 
 

@@ -15,6 +15,7 @@ from tests.on_redis.conftest import ALWAYS, EVERY_SECOND, NewServer, until
 from tests.servers.redis import RedisServer
 from tests.servers.spawning import poll
 
+SESSIONS = 20
 SNAPSHOTS = {"appendonly": "no", "save": "3600 1"}
 
 
@@ -154,7 +155,38 @@ async def test_a_server_that_keeps_what_it_is_given_is_not_warned_of(
 # Sentinel
 
 
-async def test_a_failover_hangs_nobody_and_gives_no_id_again(new_server: NewServer) -> None:
+class Traffic:
+    """A session that is written to and followed, until it is told to stop.
+
+    Attributes:
+        ids: The event ids that were acknowledged.
+    """
+
+    def __init__(self, store: Store, session: str) -> None:
+        self.ids: list[str] = []
+        self.session = session
+        self._store = store
+        self._stopped = False
+        self._tail = asyncio.ensure_future(_collect(store, session))
+        self._writing = asyncio.ensure_future(self._write())
+
+    async def _write(self) -> None:
+        while not self._stopped:
+            self.ids.append(await self._store.append(self.session, "1", str(len(self.ids))))
+        self.ids.append(await self._store.append(self.session, "1", "end", final=True))
+
+    async def ended(self) -> None:
+        """What was lost is said to be, and whoever follows was told the end, or that."""
+        self._stopped = True
+        await asyncio.wait_for(self._writing, PATIENCE)
+        stored = await _all_of(self._store, self.session)
+        assert [event_id for event_id in self.ids if event_id in stored] == stored
+        lost = [event_id for event_id in self.ids if event_id not in stored]
+        assert all([await _lost(self._store, self.session, event_id) for event_id in lost])
+        assert (await asyncio.wait_for(self._tail, PATIENCE))[-1] in ("end", "HistoryLost")
+
+
+async def test_a_failover_under_load_hangs_nobody_and_gives_no_id_again(new_server: NewServer) -> None:
     master = new_server(ALWAYS)
     replica = _replica(new_server, master)
     watched = {
@@ -165,31 +197,15 @@ async def test_a_failover_hangs_nobody_and_gives_no_id_again(new_server: NewServ
     sentinel = new_server(watched, sentinel=True)
     await until(lambda: _replicas(sentinel) == 1)
     async with open_store(f"redis+sentinel://{sentinel.host}:{sentinel.port}/shop", timeout=60) as store:
-        await store.sessions.create("session")
-        tail = asyncio.ensure_future(_collect(store))
-        ids: list[str] = []
-        stop = asyncio.Event()
-
-        async def write() -> None:
-            while not stop.is_set():
-                ids.append(await store.append("session", "1", str(len(ids))))
-
-        writing = asyncio.ensure_future(write())
-        await until(lambda: len(ids) > 100)
+        all_of_them = [Traffic(store, f"session-{n}") for n in range(SESSIONS)]
+        await until(lambda: all(len(each.ids) > 20 for each in all_of_them))
         master.kill()
         await until(lambda: _is_master(replica))
-        before = len(ids)
-        await until(lambda: len(ids) > before + 100)
-        stop.set()
-        await asyncio.wait_for(writing, PATIENCE)
-        ids.append(await store.append("session", "1", "end", final=True))
-        assert len(set(ids)) == len(ids)
-        stored = await _all_of(store)
-        # What the replica did not have yet is lost, and said to be.
-        assert [event_id for event_id in ids if event_id in stored] == stored
-        assert all([await _lost(store, "session", event_id) for event_id in ids if event_id not in stored])
-        seen = await asyncio.wait_for(tail, PATIENCE)
-        assert seen[-1] in ("end", "HistoryLost")
+        before = [len(each.ids) for each in all_of_them]
+        await until(lambda: all(len(each.ids) > count + 20 for each, count in zip(all_of_them, before, strict=True)))
+        await asyncio.gather(*(each.ended() for each in all_of_them))
+        given = [event_id for each in all_of_them for event_id in each.ids]
+        assert len(set(given)) == len(given)
 
 
 def _replicas(sentinel: RedisServer) -> int:
@@ -204,19 +220,19 @@ def _is_master(server: RedisServer) -> bool:
         return info["role"] == "master"
 
 
-async def _all_of(store: Store) -> list[str]:
-    page = await store.read("session", stream_id="1")
+async def _all_of(store: Store, session: str) -> list[str]:
+    page = await store.read(session, stream_id="1")
     found = [event.event_id for event in page.events]
     while page.more:
-        page = await store.read("session", after=page.event_id)
+        page = await store.read(session, after=page.event_id)
         found += [event.event_id for event in page.events]
     return found
 
 
-async def _collect(store: Store) -> list[str | None]:
+async def _collect(store: Store, session: str) -> list[str | None]:
     seen: list[str | None] = []
     try:
-        async for item in store.tail("session", "1"):
+        async for item in store.tail(session, "1"):
             seen.append(getattr(item, "message", None))  # noqa: PERF401 - what came before an error counts
     except HistoryLost:
         seen.append("HistoryLost")

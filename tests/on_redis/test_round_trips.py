@@ -1,0 +1,70 @@
+"""Each operation costs one round trip; what changes a session one more, for the index is in another slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from mcp_persist_sa import NewEvent, Store, open_store
+from tests.contract.support import fill
+from tests.servers import FaultProxy, RedisServer
+from tests.test_round_trips import trips
+
+Calls = list[Callable[[], Awaitable[Any]]]
+
+
+@pytest.fixture
+async def proxy(server: RedisServer) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(server.host, server.port) as running:
+        yield running
+
+
+@pytest.fixture
+async def store(proxy: FaultProxy) -> AsyncIterator[Store]:
+    """A store on one connection, through a proxy that counts; it tells other processes nothing."""
+    async with open_store(f"redis://{proxy.host}:{proxy.port}/0", pool_size=1, background=False) as opened:
+        yield opened
+
+
+async def test_events_are_written_and_read_in_one_round_trip(proxy: FaultProxy, store: Store) -> None:
+    ids = await fill(store, "session", "1", 20)
+    writer = store.claim("session", "2")
+    await writer.append("x").durable()
+    calls: Calls = [
+        lambda: store.append("session", "1", "x"),
+        lambda: store.append_many("session", "1", [NewEvent("x")] * 100),
+        lambda: writer.append("x").durable(),
+        lambda: store.claim("session", "3").append("x", final=True).durable(),
+        lambda: store.read("session", after=ids[0]),
+        lambda: store.read_before("session", ids[9]),
+    ]
+    assert [await trips(proxy, call) for call in calls] == [1] * len(calls)
+
+
+async def test_what_arrives_while_a_batch_is_stored_shares_the_next_round_trip(proxy: FaultProxy, store: Store) -> None:
+    async def burst() -> None:
+        await asyncio.gather(*(store.append(f"s{n % 5}", f"{n % 3}", "x") for n in range(100)))
+
+    assert await trips(proxy, burst) <= 3
+
+
+async def test_sessions_cost_one_more_where_the_index_has_to_know(proxy: FaultProxy, store: Store) -> None:
+    await store.sessions.create("session", owner="alice")
+    state = store.state("session")
+    await state.set("other", 1)
+    alone: Calls = [
+        lambda: store.sessions.get("session"),
+        lambda: state.set("key", 1),
+        lambda: state.entry("key"),
+        state.keys,
+        lambda: state.delete("key"),
+        state.clear,
+    ]
+    assert [await trips(proxy, call) for call in alone] == [1] * len(alone)
+    known: Calls = [store.sessions.create, lambda: store.sessions.update("session", metadata={"a": 1})]
+    assert [await trips(proxy, call) for call in known] == [2] * len(known)
+    # The index, and the records of all that it has, together; then that it has no more.
+    assert await trips(proxy, lambda: store.sessions.list(owner="alice")) <= 3
