@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from mcp_persist_sa.errors import PersistError, SessionNotFound
 from mcp_persist_sa.integrations.bounds import within
@@ -13,6 +15,8 @@ from mcp_persist_sa.integrations.calls import Copy
 from mcp_persist_sa.store import Store
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LASTS = 0.1
 """Seconds from when the store was asked. Whoever ends a session waits as long before it says so."""
@@ -32,8 +36,10 @@ class Permits:
         self._store = store
         self._patience = patience
         self._in_use: set[Copy] = set()
-        self._renewing: asyncio.Task[None] | None = None
-        self._touching: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[set[Copy]] | None = None
+        self._renewal: asyncio.Task[set[Copy]] | None = None
+        self._touching = False
+        self._running: set[asyncio.Task[Any]] = set()
 
     async def given(self, copy: Copy) -> bool:
         """Whether a session may be served: it is open, or was a moment ago.
@@ -47,20 +53,19 @@ class Permits:
         self._in_use.add(copy)
         left = copy.permitted_until - time.monotonic()
         if left <= 0:
-            return copy in await self._ask()
-        if left < _RENEWED_WITH_LEFT and self._renewing is None:
-            self._renewing = asyncio.ensure_future(self._renew())
+            return copy in await asyncio.shield(self._asked())
+        if left < _RENEWED_WITH_LEFT and (self._renewal is None or self._renewal.done()):
+            self._renewal = self._asked()
         return True
 
-    async def _renew(self) -> None:
-        try:
-            await self._ask()
-        except PersistError as error:
-            logger.debug("The next request of each session has to wait for the store: %s", error)
-        finally:
-            self._renewing = None
+    def _asked(self) -> asyncio.Task[set[Copy]]:
+        """The question that is about to be asked, for all who need it in this turn of the event loop."""
+        if self._next is None:
+            self._next = self._spawn(self._ask())
+        return self._next
 
     async def _ask(self) -> set[Copy]:
+        self._next = None
         copies, self._in_use = self._in_use, set()
         asked = time.monotonic()
         with within(self._patience):
@@ -68,8 +73,9 @@ class Permits:
         permitted = {copy for copy in copies if copy.session_id in open_ids}
         for copy in permitted:
             copy.permitted_until = max(copy.permitted_until, asked + LASTS)
-        if self._touching is None:
-            self._touching = asyncio.ensure_future(self._touch(open_ids))
+        if not self._touching:
+            self._touching = True
+            self._spawn(self._touch(open_ids))
         return permitted
 
     async def _touch(self, session_ids: set[str]) -> None:
@@ -80,11 +86,23 @@ class Permits:
         except PersistError as error:
             logger.debug("Sessions were not touched: %s", error)
         finally:
-            self._touching = None
+            self._touching = False
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            # Whoever waits is told; nobody may wait.
+            task.exception()
 
     async def close(self) -> None:
         """Ask no more."""
-        tasks = [task for task in (self._renewing, self._touching) if task is not None]
-        for task in tasks:
+        running = [*self._running]
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
