@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from mcp_persist_sa.backends.redis.keys import span
@@ -57,9 +57,11 @@ class Sessions(Listing):
         """See `SessionBackend`."""
         return session_of(await self._read(SESSION, session_key, "get"))
 
-    async def session_is_open(self, session_key: str) -> bool:
+    async def open_sessions(self, session_keys: Set[str]) -> set[str]:
         """See `SessionBackend`."""
-        return bool(await self._read(SESSION, session_key, "is_open"))
+        keys = [*session_keys]
+        answers = await self._server.read(*(self._call(SESSION, key, "is_open") for key in keys)) if keys else []
+        return {key for key, is_open in zip(keys, answers, strict=True) if is_open}
 
     async def update_session(
         self, session_key: str, values: Mapping[str, Any], expected: Mapping[str, Any] | None = None
