@@ -82,11 +82,12 @@ async def locked(database: Database) -> AsyncGenerator[None, None]:
     """Nobody can write an event."""
     if database.is_redis:
         async with _client(database) as client:
-            await client.config_set("maxmemory", "1")
+            everywhere = {"target_nodes": "all"} if isinstance(client, aioredis.RedisCluster) else {}
+            await client.execute_command("CONFIG SET", "maxmemory", "1", **everywhere)
             try:
                 yield
             finally:
-                await client.config_set("maxmemory", "0")
+                await client.execute_command("CONFIG SET", "maxmemory", "0", **everywhere)
     elif database.is_postgres:
         connection: Any = await asyncpg.connect(database.dsn, timeout=PATIENCE)
         try:

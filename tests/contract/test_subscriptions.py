@@ -197,7 +197,7 @@ async def test_with_the_store_closed_listeners_here_are_told(caplog: pytest.LogC
 async def test_with_the_store_away_others_hear_when_it_is_there_again(
     shared_database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = await shared_database.open(timeout=0.5)
+    store = await shared_database.open(timeout=1)
     here = SubscriptionBus(store, patience=0.05)
     there = SubscriptionBus(await shared_database.open())
     heard, there_heard = Heard(here), Heard(there)
