@@ -13,7 +13,7 @@ import pytest
 from mcp_persist_sa.migrate import upgrade
 from mcp_persist_sa.store import Store
 from tests import interpreters
-from tests.databases import ALL, SHARED, SQL, Database, make
+from tests.databases import ALL, DISTINCT, SHARED, SQL, Database, make
 from tests.servers import Databases
 
 SEED = "MCP_PERSIST_SA_TEST_HUNT_SEED"
@@ -58,6 +58,15 @@ async def shared_database(
     request: pytest.FixtureRequest, new_database: Callable[[str], Database]
 ) -> AsyncIterator[Database]:
     """Each kind that several nodes can open."""
+    async for made in _database(new_database(request.param)):
+        yield made
+
+
+@pytest.fixture(params=DISTINCT)
+async def distinct_database(
+    request: pytest.FixtureRequest, new_database: Callable[[str], Database]
+) -> AsyncIterator[Database]:
+    """Each kind that several processes can open, and that is not much like another."""
     async for made in _database(new_database(request.param)):
         yield made
 

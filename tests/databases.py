@@ -22,6 +22,9 @@ REDIS: tuple[str, ...] = ("valkey", "redis", "valkey-cluster")
 SHARED: tuple[str, ...] = (*SQL, *REDIS)
 """Databases that several stores, and other processes, can open."""
 
+DISTINCT: tuple[str, ...] = (*SQL, "valkey-cluster")
+"""The same, but of Redis' kind only the one that differs most: for tests that start processes."""
+
 ALL: tuple[str, ...] = (*SHARED, "sqlite-memory", "sqlite-engine", "postgres-engine")
 """Also a database in memory, and engines that the caller owns."""
 

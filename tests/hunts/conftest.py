@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.databases import SQL, Database
+from tests.databases import Database
 from tests.hunts.support import HUNT, Pools
 from tests.servers import FaultProxy
 from tests.servers.dsns import Dsn
@@ -26,16 +26,6 @@ def pools() -> Iterator[Pools]:
     watch = Pools()
     with watch.watching():
         yield watch
-
-
-@pytest.fixture(params=[*SQL, "valkey-cluster"])
-async def shared_database(
-    request: pytest.FixtureRequest, new_database: Callable[[str], Database]
-) -> AsyncIterator[Database]:
-    """Each kind that processes share; of Redis' kind the one that differs most."""
-    made = new_database(request.param)
-    yield made
-    await made.close()
 
 
 @dataclass

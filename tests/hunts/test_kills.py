@@ -48,26 +48,26 @@ async def _kill_at_a_random_moment(database: Database, name: str, rng: Random) -
 
 
 async def test_what_a_killed_writer_acknowledged_is_there_once(
-    shared_database: Database, rng: Random, pools: Pools
+    distinct_database: Database, rng: Random, pools: Pools
 ) -> None:
-    async with WriterProcess(shared_database, "survivor") as survivor:
+    async with WriterProcess(distinct_database, "survivor") as survivor:
         await survivor.begin()
         acknowledged: dict[str, str] = {}
         for n in range(KILLS):
-            killed = asyncio.ensure_future(_kill_at_a_random_moment(shared_database, f"w{n}", rng))
+            killed = asyncio.ensure_future(_kill_at_a_random_moment(distinct_database, f"w{n}", rng))
             while not killed.done():
                 await survivor.follow(1)
             acknowledged |= await killed
             await survivor.follow(5)
         await survivor.finish()
     acknowledged |= survivor.acknowledged
-    rows = await stored_rows(shared_database)
+    rows = await stored_rows(distinct_database)
     # Also the streams that a killed process owned: they may have lost their end, and nothing before it.
     check_streams(rows)
     check_once(rows, acknowledged)
     check_order(rows)
-    check_intact(shared_database)
-    await check_nothing_left(shared_database, pools)
+    check_intact(distinct_database)
+    await check_nothing_left(distinct_database, pools)
     more = len(rows) - len(acknowledged)
     print(f"{KILLS} kills: {len(acknowledged)} events acknowledged, {more} stored that nobody was told of")
 

@@ -42,23 +42,23 @@ def _lines(items: list[Event | Gap]) -> list[str]:
 
 
 async def test_eight_processes_write_while_others_read_and_nothing_is_lost_doubled_or_out_of_order(
-    shared_database: Database, rng: Random
+    distinct_database: Database, rng: Random
 ) -> None:
-    store = await shared_database.open()
+    store = await distinct_database.open()
     async with AsyncExitStack() as stack:
-        readers = [await stack.enter_async_context(ReaderProcess(shared_database)) for _ in range(2)]
+        readers = [await stack.enter_async_context(ReaderProcess(distinct_database)) for _ in range(2)]
         writers = [
-            await stack.enter_async_context(WriterProcess(shared_database, f"w{n}", EVENTS)) for n in range(WRITERS)
+            await stack.enter_async_context(WriterProcess(distinct_database, f"w{n}", EVENTS)) for n in range(WRITERS)
         ]
-        reading = [asyncio.ensure_future(_tail_to_the_end(shared_database))]
-        reading.append(asyncio.ensure_future(_tail_in_pieces(shared_database, rng)))
+        reading = [asyncio.ensure_future(_tail_to_the_end(distinct_database))]
+        reading.append(asyncio.ensure_future(_tail_in_pieces(distinct_database, rng)))
         for reader in readers:
             await reader.wait_for_line("ready")
         lines = [asyncio.ensure_future(reader.read_all()) for reader in readers]
         await asyncio.gather(*(writer.begin() for writer in writers))
         await asyncio.gather(*(writer.follow() for writer in writers))
         await store.append(SESSION, "one", "end", final=True)
-        rows = await stored_rows(shared_database)
+        rows = await stored_rows(distinct_database)
         _check(rows, [writer.acknowledged for writer in writers])
         one = [row for row in rows if row.stream_id == "one"]
         expected = [f"{row.sequence} {row.event_id} {row.message}" for row in one]
@@ -67,7 +67,7 @@ async def test_eight_processes_write_while_others_read_and_nothing_is_lost_doubl
             assert len(items) == len(expected)
         for read in await asyncio.gather(*lines):
             assert read == expected
-    check_intact(shared_database)
+    check_intact(distinct_database)
     print(f"{len(rows)} events in {len(streams_of(rows))} streams, {len(expected)} in one of them")
 
 

@@ -32,14 +32,14 @@ Start = Callable[[str], Awaitable[list[Address]]]
 
 
 @pytest_asyncio.fixture
-async def start(shared_database: Database) -> AsyncIterator[Start]:
+async def start(distinct_database: Database) -> AsyncIterator[Start]:
     """Starts two replicas, and gives where they are."""
     async with AsyncExitStack() as stack:
 
         async def start(secret: str) -> list[Address]:
             ports = [free_port(), free_port()]
             for port in ports:
-                words = ("-m", "tests.nodes.replica", shared_database.dsn, str(port), secret)
+                words = ("-m", "tests.nodes.replica", distinct_database.dsn, str(port), secret)
                 child = await stack.enter_async_context(ChildProcess(*words, timeout=PATIENCE))
                 await child.wait_for_line("{")
             return [("127.0.0.1", port) for port in ports]

@@ -111,13 +111,12 @@ def _session_expired() -> SessionNotFound:
 def _items(stream_key: str, position: int, rows: Sequence[bytes]) -> list[Event | Gap]:
     items: list[Event | Gap] = []
     for row in rows:
-        number, at, content = row.split(b":", 2)
-        sequence, kind = int(number), content[8:9]
+        number, at, content = row.decode().split(":", 2)
+        sequence, kind = int(number), content[8]
         if sequence != position + 1:
             items.append(Gap(position + 1, sequence - 1))
-        event_id = f"{stream_key}.{sequence}.{content[:8].decode()}"
-        message = content[9:].decode() if kind in b"mM" else None
-        items.append(Event(event_id, sequence, message, kind in b"MP", moment(at)))
+        message = content[9:] if kind in "mM" else None
+        items.append(Event(f"{stream_key}.{number}.{content[:8]}", sequence, message, kind in "MP", moment(at)))
         position = sequence
     return items
 
