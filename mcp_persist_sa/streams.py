@@ -14,6 +14,9 @@ from mcp_persist_sa.pending import Pending
 from mcp_persist_sa.protocols import Claim, EventBackend, Notifier, Place
 from mcp_persist_sa.writer import Writer
 
+_FIRST_PAGE = 128
+"""Events: what was missed in most cases, and soon there."""
+
 
 def end_of(stream_key: str) -> EventId:
     """The place behind all events of a stream."""
@@ -108,11 +111,11 @@ class Tail:
         self._options = options
         self._abandoned_at: float | None = None
 
-    async def read(self, place: EventId) -> Page:
-        """What follows a place, as far as it is stored."""
-        return await self._backend.read(
-            self._session_key, place, limit=self._options.page_events, max_bytes=self._options.page_bytes
-        )
+    async def read(self, place: EventId, *, limit: int | None = None) -> Page:
+        """What follows a place, as far as it is stored: a page, or so many events."""
+        most = self._options.page_events
+        limit = most if limit is None else min(limit, most)
+        return await self._backend.read(self._session_key, place, limit=limit, max_bytes=self._options.page_bytes)
 
     async def beginning(self, stream_id: str) -> EventId | None:
         """The place before the first event of the stream of that name, or None while there is none."""
@@ -155,8 +158,10 @@ class Tail:
                 else:
                     was_recorded = located.session_recorded
                     await waiter.wait(None)
+            limit: int | None = _FIRST_PAGE
             while True:
-                page = await self.read(place)
+                page = await self.read(place, limit=limit)
+                limit = None
                 if stream_id is not None and escape_stream_id(page.stream_id) != stream_id:
                     raise unknown_event()
                 for item in page.items:
