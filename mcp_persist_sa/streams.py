@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from time import monotonic
 
 from mcp_persist_sa.checks import new_append
@@ -21,6 +23,11 @@ _FIRST_PAGE = 128
 def end_of(stream_key: str) -> EventId:
     """The place behind all events of a stream."""
     return EventId(stream_key, 2**62, "")
+
+
+def _behind(page: Page, place: EventId) -> EventId:
+    """The place behind a page that follows one."""
+    return place if page.event_id is None else EventId.parse(page.event_id)
 
 
 class Receipt:
@@ -160,20 +167,33 @@ class Tail:
                     await waiter.wait(None)
             limit: int | None = _FIRST_PAGE
             while True:
-                page = await self.read(place, limit=limit)
-                limit = None
-                if stream_id is not None and escape_stream_id(page.stream_id) != stream_id:
-                    raise unknown_event()
-                for item in page.items:
-                    yield item
-                if page.event_id is not None:
-                    place = EventId.parse(page.event_id)
-                if page.more:
-                    continue
+                page = None
+                async with aclosing(self._pages(place, limit)) as pages:
+                    async for page in pages:
+                        if stream_id is not None and escape_stream_id(page.stream_id) != stream_id:
+                            raise unknown_event()
+                        for item in page.items:
+                            yield item
+                assert page is not None
                 if page.finished or page.closed:
                     return
+                place, limit = _behind(page, place), None
                 await self._look_after(place, page)
                 await waiter.wait(place)
+
+    async def _pages(self, place: EventId, limit: int | None) -> AsyncGenerator[Page, None]:
+        """What follows a place, as far as it is stored; the next page is read while one is used."""
+        page = await self.read(place, limit=limit)
+        while page.more:
+            place = _behind(page, place)
+            following = asyncio.ensure_future(self.read(place))
+            try:
+                yield page
+                page = await following
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+        yield page
 
     async def _look_after(self, place: EventId, page: Page) -> None:
         """End a stream whose node is dead: not at first sight, for the database may just have been away for all."""
