@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from time import monotonic
 
 from mcp_persist_sa.checks import new_append
@@ -14,10 +16,18 @@ from mcp_persist_sa.pending import Pending
 from mcp_persist_sa.protocols import Claim, EventBackend, Notifier, Place
 from mcp_persist_sa.writer import Writer
 
+_FIRST_PAGE = 128
+"""Events: what was missed in most cases, and soon there."""
+
 
 def end_of(stream_key: str) -> EventId:
     """The place behind all events of a stream."""
     return EventId(stream_key, 2**62, "")
+
+
+def _behind(page: Page, place: EventId) -> EventId:
+    """The place behind a page that follows one."""
+    return place if page.event_id is None else EventId.parse(page.event_id)
 
 
 class Receipt:
@@ -108,11 +118,11 @@ class Tail:
         self._options = options
         self._abandoned_at: float | None = None
 
-    async def read(self, place: EventId) -> Page:
-        """What follows a place, as far as it is stored."""
-        return await self._backend.read(
-            self._session_key, place, limit=self._options.page_events, max_bytes=self._options.page_bytes
-        )
+    async def read(self, place: EventId, *, limit: int | None = None) -> Page:
+        """What follows a place, as far as it is stored: a page, or so many events."""
+        most = self._options.page_events
+        limit = most if limit is None else min(limit, most)
+        return await self._backend.read(self._session_key, place, limit=limit, max_bytes=self._options.page_bytes)
 
     async def beginning(self, stream_id: str) -> EventId | None:
         """The place before the first event of the stream of that name, or None while there is none."""
@@ -155,20 +165,35 @@ class Tail:
                 else:
                     was_recorded = located.session_recorded
                     await waiter.wait(None)
+            limit: int | None = _FIRST_PAGE
             while True:
-                page = await self.read(place)
-                if stream_id is not None and escape_stream_id(page.stream_id) != stream_id:
-                    raise unknown_event()
-                for item in page.items:
-                    yield item
-                if page.event_id is not None:
-                    place = EventId.parse(page.event_id)
-                if page.more:
-                    continue
+                page = None
+                async with aclosing(self._pages(place, limit)) as pages:
+                    async for page in pages:
+                        if stream_id is not None and escape_stream_id(page.stream_id) != stream_id:
+                            raise unknown_event()
+                        for item in page.items:
+                            yield item
+                assert page is not None
                 if page.finished or page.closed:
                     return
+                place, limit = _behind(page, place), None
                 await self._look_after(place, page)
                 await waiter.wait(place)
+
+    async def _pages(self, place: EventId, limit: int | None) -> AsyncGenerator[Page, None]:
+        """What follows a place, as far as it is stored; the next page is read while one is used."""
+        page = await self.read(place, limit=limit)
+        while page.more:
+            place = _behind(page, place)
+            following = asyncio.ensure_future(self.read(place))
+            try:
+                yield page
+                page = await following
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+        yield page
 
     async def _look_after(self, place: EventId, page: Page) -> None:
         """End a stream whose node is dead: not at first sight, for the database may just have been away for all."""

@@ -162,7 +162,8 @@ async def test_a_replay_costs_a_hop_a_page(counter: Counter, store: Store) -> No
     async def replay() -> None:
         assert len([item async for item in store.tail("session", after=ids[0])]) == 1499
 
-    pages = -(-1499 // store.options.page_events)
+    # The first page is a small one, so that its events are soon there.
+    pages = 1 + -(-(1499 - 128) // store.options.page_events)
     assert await counter.cost(replay) == Cost(statements=1, commits=0, hops=pages)
 
 

@@ -25,8 +25,10 @@ Headers = list[tuple[bytes, bytes]]
 
 def header(scope: Scope, name: bytes) -> str | None:
     """The value of a request's header."""
-    value = next((value for key, value in scope["headers"] if key == name), None)
-    return None if value is None else value.decode("latin-1")
+    for key, value in scope["headers"]:
+        if key == name:
+            return value.decode("latin-1")
+    return None
 
 
 def headers_for(headers: Iterable[tuple[bytes, bytes]], session_id: str) -> Headers:
@@ -83,7 +85,8 @@ class Body:
 
     async def __call__(self) -> Message:
         """Receive, as ASGI has it."""
-        await self._fill(self._most)
+        if not self._ended:
+            await self._fill(self._most)
         if not self._coming:
             await self._next()
         self.replaceable = False
@@ -110,7 +113,8 @@ class Body:
     def json(self) -> Any:
         """What was read so far, as JSON; None if it is none."""
         try:
-            return json.loads(b"".join(message.get("body", b"") for message in self._read))
+            # As text: what is not UTF-8 is no JSON-RPC message.
+            return json.loads(b"".join([message.get("body", b"") for message in self._read]).decode())
         except (ValueError, RecursionError):
             return None
 

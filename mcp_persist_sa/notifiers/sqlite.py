@@ -25,6 +25,9 @@ from mcp_persist_sa.transactions import pause
 logger = logging.getLogger(__name__)
 
 _INTERVAL = 0.005
+_QUIET_INTERVAL = 0.02
+_QUIET_AFTER = 1.0
+"""Seconds without a write, after which it is looked less often: each look takes the interpreter from the event loop."""
 _SESSIONS_INTERVAL = 0.1
 _MOST = 5000
 
@@ -55,6 +58,7 @@ class Changes:
         self._version = 0
         self._last = 0
         self._nonce: str | None = None
+        self._changed_at = -inf
 
     def begin(self, connection: sa.Connection) -> None:
         """Take what there is for known."""
@@ -69,9 +73,10 @@ class Changes:
         while wanted():
             version = _data_version(connection)
             if version != self._version:
-                self.seen, self._version = True, version
+                self.seen, self._version, self._changed_at = True, version, monotonic()
                 return self._news(connection)
-            pause(connection, _INTERVAL)
+            is_quiet = monotonic() - self._changed_at > _QUIET_AFTER
+            pause(connection, _QUIET_INTERVAL if is_quiet else _INTERVAL)
         return set()
 
     def _news(self, connection: sa.Connection) -> set[Hint] | None:

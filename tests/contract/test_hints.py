@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
+from typing import Any
 
 import pytest
 
@@ -32,10 +33,10 @@ class Reads:
     def __init__(self) -> None:
         self.count = 0
 
-    def of(self, read: Callable[[Tail, EventId], Awaitable[Page]]) -> Callable[[Tail, EventId], Awaitable[Page]]:
-        async def counted(tail: Tail, place: EventId) -> Page:
+    def of(self, read: Callable[..., Awaitable[Page]]) -> Callable[..., Awaitable[Page]]:
+        async def counted(tail: Tail, place: EventId, **options: Any) -> Page:
             self.count += 1
-            return await read(tail, place)
+            return await read(tail, place, **options)
 
         return counted
 

@@ -8,7 +8,7 @@ parameters in their places. Results are as the driver gives them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import methodcaller
 from typing import Any, NamedTuple
@@ -84,14 +84,19 @@ class Hot:
             connection: Where.
             values: The parameters by their names; others are left alone.
         """
+        return list(self.each(connection, values))
+
+    def each(self, connection: sa.Connection, values: Values) -> Generator[Any, None, None]:
+        """As `rows`, but run when the first row is wanted; SQLite's driver is asked for each when it is wanted."""
         compiled = self._for(connection)
         row = compiled.row(values)
         direct = _direct(connection)
         if direct is None:
             result = connection.exec_driver_sql(compiled.text, row)
-            return list(result.all()) if result.returns_rows else []
+            yield from result.all() if result.returns_rows else ()
+            return
         try:
-            return direct(compiled.text, row)
+            yield from direct(compiled.text, row)
         except (OSError, asyncio.TimeoutError):
             raise
         except Exception as error:
@@ -121,19 +126,32 @@ class Hot:
         return compiled
 
 
-def _direct(connection: sa.Connection) -> Callable[[str, Any], list[Any]] | None:
-    """How to run a statement on the driver's own connection; None where SQLAlchemy has to be asked.
+class Rowwise:
+    """A statement in two forms: for rows that come when they are wanted, and for rows that come all at once."""
 
-    On a caller's engine it is asked always, since somebody may have hooked something to it.
-    """
-    options = connection.get_execution_options()
-    if not options.get(OURS):
+    def __init__(self, row_by_row: Any, at_once: Any) -> None:
+        self._row_by_row = Hot(row_by_row)
+        self._at_once = Hot(at_once)
+
+    def each(self, connection: sa.Connection, values: Values) -> Generator[Any, None, None]:
+        """The rows of the form that suits the connection."""
+        is_row_by_row = connection.dialect.driver == "pysqlite" and is_ours(connection)
+        return (self._row_by_row if is_row_by_row else self._at_once).each(connection, values)
+
+
+def is_ours(connection: sa.Connection) -> bool:
+    """Whether it is of an engine of our own: to another one, somebody may have hooked something."""
+    return bool(connection.get_execution_options().get(OURS))
+
+
+def _direct(connection: sa.Connection) -> Callable[[str, Any], Iterable[Any]] | None:
+    """How to run a statement on the driver's own connection; None where SQLAlchemy has to be asked."""
+    if not is_ours(connection):
         return None
     pooled: Any = connection.connection
     if connection.dialect.driver == "pysqlite":
-        execute = pooled.driver_connection.execute
-        return lambda text, row: execute(text, row).fetchall()
-    if options.get("isolation_level") == "AUTOCOMMIT":
+        return pooled.driver_connection.execute
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
         run_async = pooled.dbapi_connection.run_async
         return lambda text, row: run_async(methodcaller("fetch", text, *row))
     return None

@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.sql.expression import FromClause
 
-from mcp_persist_sa.backends.sql.hot import Hot
+from mcp_persist_sa.backends.sql.hot import Rowwise
 from mcp_persist_sa.backends.sql.nodes import abandoned
 from mcp_persist_sa.backends.sql.reading import (
-    LIMIT,
     SESSION,
     STREAM,
     Reading,
@@ -31,16 +29,8 @@ _PLACE = sa.bindparam("place", type_=sa.BigInteger())
 _ONE_MORE = sa.bindparam("one_more", type_=sa.Integer())
 
 
-_LEAN = [events.c[name] for name in ("sequence", "nonce", "final", "size", "created_at")]
-"""Of an event what pages are made of; the messages are fetched at last, lest more of them be moved than are read."""
-
-
-def _at(event: FromClause, sequence: Any) -> Any:
-    return (event.c.session_key == SESSION) & (event.c.stream_key == STREAM) & (event.c.sequence == sequence)
-
-
-class _Row(NamedTuple):
-    """A row of the two statements: how the stream is, and one of its events, or None where the page has none."""
+class _Header(NamedTuple):
+    """What every row says first: how the stream is, and what stands at the place."""
 
     purged_through: int
     purged_nonce: str | None
@@ -50,93 +40,66 @@ class _Row(NamedTuple):
     session_over: bool
     abandoned: bool
     anchor_nonce: str | None
-    sequence: Any
-    nonce: str
-    message: str | None
-    final: bool
-    created_at: Any
-    expired: bool
-    next: int | None
 
 
-def _beside_stream(page: FromClause) -> Any:
-    """A page beside what says whether it may be read: the stream's row, the event at the place, the session.
+_ANCHOR = events.alias("anchor")
+_HEADER = [
+    *(streams.c.purged_through, streams.c.purged_nonce, streams.c.finished, streams.c.stream_id),
+    *(session_closed.label("session_closed"), session_over.label("session_over"), abandoned.label("abandoned")),
+    _ANCHOR.c.nonce.label("anchor_nonce"),
+]
+_EVENT = [events.c[name] for name in ("sequence", "nonce", "message", "final", "created_at", "size")]
+_SEQUENCE, _SIZE, _EXPIRED = len(_HEADER), len(_HEADER) + len(_EVENT) - 1, len(_HEADER) + len(_EVENT)
 
-    The columns are those of `_Row`.
-    """
-    anchor, content = events.alias("anchor"), events.alias("content")
-    message = sa.select(content.c.message).where(_at(content, page.c.sequence)).scalar_subquery()
-    return (
-        sa.select(
-            streams.c.purged_through,
-            streams.c.purged_nonce,
-            streams.c.finished,
-            streams.c.stream_id,
-            session_closed.label("session_closed"),
-            session_over.label("session_over"),
-            abandoned.label("abandoned"),
-            anchor.c.nonce.label("anchor_nonce"),
-            page.c.sequence,
-            page.c.nonce,
-            message.label("message"),
-            page.c.final,
-            page.c.created_at,
-            page.c.expired,
-            page.c.next,
+_at_place = (_ANCHOR.c.session_key == SESSION) & (_ANCHOR.c.stream_key == STREAM) & (_ANCHOR.c.sequence == _PLACE)
+_stream = streams.outerjoin(_ANCHOR, _at_place)
+_this = (streams.c.session_key == SESSION) & (streams.c.stream_key == STREAM)
+
+
+class _Direction(NamedTuple):
+    """A way to read a stream: forwards from a place, or backwards."""
+
+    where: Any
+    expired: Any
+    order: Callable[[Any], Any]
+
+    def row_by_row(self) -> Any:
+        """For rows that are fetched one by one, until there are enough: SQLite's. It goes along the primary key."""
+        return (
+            sa.select(*_HEADER, *_EVENT, self.expired.label("expired"))
+            .select_from(_stream.outerjoin(events, of_stream & self.where))
+            .where(_this)
+            .order_by(self.order(events.c.sequence))
+            .limit(_ONE_MORE)
         )
-        .select_from(streams.outerjoin(anchor, _at(anchor, _PLACE)).outerjoin(page, sa.true()))
-        .where(streams.c.session_key == SESSION, streams.c.stream_key == STREAM)
-        .order_by(page.c.sequence)
-    )
+
+    def at_once(self) -> Any:
+        """For rows that are sent all at once: not more bytes of them than a page has, and the event behind these."""
+        rows = (
+            sa.select(*_EVENT, self.expired.label("expired"))
+            .where(of_stream, self.where)
+            .order_by(self.order(events.c.sequence))
+            .limit(_ONE_MORE)
+            .subquery("rows")
+        )
+        so_far: dict[str, Any] = {"order_by": self.order(rows.c.sequence), "rows": (None, 0)}
+        number, total = sa.func.row_number().over(**so_far), sa.func.sum(rows.c.size).over(**so_far)
+        running = sa.select(rows, number.label("number"), total.label("total")).subquery("running")
+        before_fit = running.c.total - running.c.size <= sa.bindparam("max_bytes", type_=sa.BigInteger())
+        fits = (running.c.number <= 2) | before_fit
+        page: Any = sa.select(running).where(fits).subquery("page")
+        # Once, and not for each event.
+        once: Any = sa.select(*_HEADER).select_from(_stream).where(_this).cte("header")
+        header: Any = once.prefix_with("MATERIALIZED", dialect="postgresql")
+        joined = header.outerjoin(page, sa.true())
+        return sa.select(header, page).select_from(joined).order_by(self.order(page.c.sequence))
 
 
-def _page_statement() -> Any:
-    """The limits stand in the inner queries, where the index gives the order; one row more tells if there are more."""
-    following = (
-        sa.select(*_LEAN, is_expired.label("expired"))
-        .where(of_stream, events.c.sequence > _PLACE)
-        .order_by(events.c.sequence)
-        .limit(_ONE_MORE)
-        .subquery("following")
-    )
-    page = _capped(following, sa.asc)
-    return _beside_stream(page)
-
-
-def _capped(rows: Any, in_order: Callable[[Any], Any]) -> Any:
-    """As many rows, in their order, as the limits of a page allow; each with the number of the one behind it."""
-    order = in_order(rows.c.sequence)
-    so_far: dict[str, Any] = {"order_by": order, "rows": (None, 0)}
-    capped = sa.select(
-        rows,
-        sa.func.sum(rows.c.size).over(**so_far).label("running"),
-        sa.func.lead(rows.c.sequence).over(order_by=order).label("next"),
-    ).subquery("capped")
-    fits = capped.c.running <= sa.bindparam("max_bytes", type_=sa.BigInteger())
-    return (
-        sa.select(capped)
-        .where(sa.or_(fits, capped.c.running == capped.c.size))
-        .order_by(in_order(capped.c.sequence))
-        .limit(LIMIT)
-        .subquery("page")
-    )
-
-
-def _back_statement() -> Any:
-    preceding = (
-        sa.select(*_LEAN, sa.false().label("expired"))
-        .where(of_stream, events.c.sequence < _PLACE, ~is_expired)
-        .order_by(events.c.sequence.desc())
-        .limit(_ONE_MORE)
-        .subquery("preceding")
-    )
-    page = _capped(preceding, sa.desc)
-    return _beside_stream(page)
-
-
-PAGE = _page_statement()
-BACK = _back_statement()
-_FORWARDS, _BACKWARDS = Hot(PAGE), Hot(BACK)
+_FORWARDS = _Direction(events.c.sequence > _PLACE, is_expired, sa.asc)
+_BACKWARDS = _Direction((events.c.sequence < _PLACE) & ~is_expired, sa.false(), sa.desc)
+PAGES = {"row by row": _FORWARDS.row_by_row(), "at once": _FORWARDS.at_once()}
+_AFTER = Rowwise(PAGES["row by row"], PAGES["at once"])
+_BEFORE = Rowwise(_BACKWARDS.row_by_row(), _BACKWARDS.at_once())
 
 
 def _values_at(session_key: str, place: EventId, reading: Reading, limit: int, max_bytes: int) -> dict[str, Any]:
@@ -150,50 +113,66 @@ def _values_at(session_key: str, place: EventId, reading: Reading, limit: int, m
     )
 
 
+class _Rows(NamedTuple):
+    """The rows of a page.
+
+    Attributes:
+        header: How the stream is.
+        rows: Of its events.
+        more: Whether others follow.
+    """
+
+    header: _Header
+    rows: list[Any]
+    more: bool
+
+
+def _fetched(statement: Rowwise, connection: sa.Connection, values: dict[str, Any]) -> _Rows:
+    """As many rows as the limits of a page allow; one of them always."""
+    rows: list[Any] = []
+    limit, left, more = values["limit"], values["max_bytes"], False
+    for row in statement.each(connection, values):
+        left -= row[_SIZE] or 0
+        if rows and (len(rows) == limit or left < 0):
+            more = True
+            break
+        rows.append(row)
+    if not rows:
+        raise unknown_event()
+    header = _Header._make(rows[0][:_SEQUENCE])
+    if header.session_over:
+        raise session_expired()
+    return _Rows(header, [] if rows[0][_SEQUENCE] is None else rows, more)
+
+
 def read_page(
     connection: sa.Connection, session_key: str, after: EventId, reading: Reading, *, limit: int, max_bytes: int
 ) -> Page:
     """Read what follows a place."""
     values = _values_at(session_key, after, reading, limit, max_bytes)
-    rows = _rows(_FORWARDS, connection, values)
-    header = _checked(rows)
-    position = _start(header, after)
-    while after.sequence == 0 and rows[-1].next is not None and rows[-1].expired:
+    found = _fetched(_AFTER, connection, values)
+    position = _start(found.header, after)
+    while after.sequence == 0 and found.more and found.rows[-1][_EXPIRED]:
         # A page of events that have expired and were not removed yet.
-        position = rows[-1].sequence
-        rows = _rows(_FORWARDS, connection, {**values, "place": position})
-        header = _checked(rows)
-    rows = [row for row in rows if row.sequence is not None]
-    fresh = [row for row in rows if not row.expired]
-    if len(fresh) < len(rows):
+        position = found.rows[-1][_SEQUENCE]
+        found = _fetched(_AFTER, connection, {**values, "place": position})
+    fresh = [row for row in found.rows if not row[_EXPIRED]]
+    if len(fresh) < len(found.rows):
         if after.sequence != 0:
             raise history_lost()
-        position = max(row.sequence for row in rows if row.expired)
-    page = _page(after.stream_key, position, fresh, more=bool(rows) and rows[-1].next is not None)
-    finished = page.finished or (not fresh and bool(header.finished))
-    return _of_stream(page, header, finished=finished)
+        position = max(row[_SEQUENCE] for row in found.rows if row[_EXPIRED])
+    page = _page(after.stream_key, position, fresh, more=found.more)
+    finished = page.finished or (not fresh and bool(found.header.finished))
+    return _of_stream(page, found.header, finished=finished)
 
 
-def _rows(statement: Hot, connection: sa.Connection, values: dict[str, Any]) -> list[_Row]:
-    return [_Row._make(row) for row in statement.rows(connection, values)]
-
-
-def _checked(rows: Sequence[_Row]) -> _Row:
-    """The first row, which says how the stream and its session are."""
-    if not rows:
-        raise unknown_event()
-    if rows[0].session_over:
-        raise session_expired()
-    return rows[0]
-
-
-def _start(row: _Row, after: EventId) -> int:
+def _start(header: _Header, after: EventId) -> int:
     """The number behind which the page begins, once it is sure that the place is what it was."""
     if after.sequence == 0:
-        return row.purged_through
-    nonce = row.anchor_nonce
-    if nonce is None and row.purged_through == after.sequence:
-        nonce = row.purged_nonce
+        return header.purged_through
+    nonce = header.anchor_nonce
+    if nonce is None and header.purged_through == after.sequence:
+        nonce = header.purged_nonce
     if nonce != after.nonce:
         raise history_lost()
     return after.sequence
@@ -204,15 +183,14 @@ def history_lost() -> HistoryLost:
     return HistoryLost("Events after this one are gone: expired, purged or rolled back. Read the present state anew.")
 
 
-def _page(stream_key: str, position: int, rows: Sequence[_Row], *, more: bool) -> Page:
+def _page(stream_key: str, position: int, rows: Sequence[Any], *, more: bool) -> Page:
     items: list[Event | Gap] = []
     event = None
     for row in rows:
-        sequence = row.sequence
+        sequence, nonce, message, final, created_at, *_ = row[_SEQUENCE:]
         if sequence != position + 1:
             items.append(Gap(position + 1, sequence - 1))
-        created_at = moment(row.created_at)
-        event = Event(f"{stream_key}.{sequence}.{row.nonce}", sequence, row.message, bool(row.final), created_at)
+        event = Event(f"{stream_key}.{sequence}.{nonce}", sequence, message, bool(final), moment(created_at))
         items.append(event)
         position = sequence
     return Page(tuple(items), event and event.event_id, event is not None and event.final, False, more)
@@ -222,19 +200,16 @@ def read_before(
     connection: sa.Connection, session_key: str, before: EventId, reading: Reading, *, limit: int, max_bytes: int
 ) -> Page:
     """Read what comes before a place, the newest `limit` events of it; before the end, if the place has no nonce."""
-    values = _values_at(session_key, before, reading, limit, max_bytes)
-    rows = _rows(_BACKWARDS, connection, values)
-    header = _checked(rows)
+    found = _fetched(_BEFORE, connection, _values_at(session_key, before, reading, limit, max_bytes))
     if before.nonce:
-        _start(header, before)
-    rows = [row for row in rows if row.sequence is not None]
-    start = rows[0].sequence - 1 if rows else 0
-    page = _page(before.stream_key, start, rows, more=bool(rows) and rows[0].next is not None)
-    at_end = not rows and not before.nonce and bool(header.finished)
-    return _of_stream(page, header, finished=page.finished or at_end)
+        _start(found.header, before)
+    rows = found.rows[::-1]
+    page = _page(before.stream_key, rows[0][_SEQUENCE] - 1 if rows else 0, rows, more=found.more)
+    at_end = not rows and not before.nonce and bool(found.header.finished)
+    return _of_stream(page, found.header, finished=page.finished or at_end)
 
 
-def _of_stream(page: Page, header: _Row, *, finished: bool) -> Page:
+def _of_stream(page: Page, header: _Header, *, finished: bool) -> Page:
     return page._replace(
         finished=finished,
         closed=bool(header.session_closed),
