@@ -1,5 +1,6 @@
 """The database of an MCP server: sessions, their state, and resumable event streams."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mcp_persist_sa.engine import configure_sqlite
@@ -54,11 +55,11 @@ if TYPE_CHECKING:
     from mcp_persist_sa.integrations import (
         DurableSessions,
         EventStore,
-        SubscriptionBus,
         persist,
         session_id,
         session_state,
     )
+    from mcp_persist_sa.subscriptions import SubscriptionBus
 
 __all__ = [
     "AccessDenied",
@@ -114,13 +115,13 @@ __all__ = [
     "upgrade",
 ]
 
-_OF_SERVERS = {"DurableSessions", "EventStore", "SubscriptionBus", "persist", "session_id", "session_state"}
+_OF_SERVERS = {"DurableSessions", "EventStore", "persist", "session_id", "session_state"}
 
 
 def __getattr__(name: str) -> Any:
     """Import what serves servers when it is asked for: the SDK is large, and a migration does not need it."""
-    if name not in _OF_SERVERS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mcp_persist_sa import integrations
-
-    return getattr(integrations, name)
+    if name in _OF_SERVERS:
+        return getattr(import_module("mcp_persist_sa.integrations"), name)
+    if name == "SubscriptionBus":
+        return import_module("mcp_persist_sa.subscriptions").SubscriptionBus
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

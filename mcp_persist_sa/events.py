@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from mcp_persist_sa.checks import check_whole
 from mcp_persist_sa.errors import InvalidInput, StreamNotFound
 from mcp_persist_sa.identity import EventId, check_session_id, escape_stream_id, session_key
-from mcp_persist_sa.models import Event, Gap, Page, Purged, StreamInfo
+from mcp_persist_sa.models import Event, Gap, NewEvent, Page, Purged, StreamInfo
 from mcp_persist_sa.opening import Opened
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.streams import Tail, end_of
@@ -24,6 +24,15 @@ class Events(ABC):
     @abstractmethod
     def _now_open(self) -> Opened:
         """What stands behind the store while it is open."""
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether the store is open."""
+
+    @abstractmethod
+    async def append_many(self, session_id: str, stream_id: str, events: Sequence[NewEvent]) -> list[str]:
+        """Store events together and in order, and give their ids once they are durable."""
 
     def _key(self, session_id: str) -> str:
         return session_key(self._options.namespace, check_session_id(session_id))
@@ -108,6 +117,9 @@ class Events(ABC):
         async with aclosing(tail.items(name, place, skip=skip)) as items:
             async for item in items:
                 yield item
+
+    subscribe = tail
+    """What following a stream is called where many consumers do it."""
 
     async def stream(self, session_id: str, stream_id: str) -> StreamInfo:
         """What is known of a stream: the open one of that name, or else the newest.

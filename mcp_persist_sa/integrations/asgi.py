@@ -7,7 +7,7 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from anyio import sleep_forever
 from starlette.responses import Response
@@ -51,11 +51,6 @@ def error_response(status: int, message: str, *, headers: dict[str, str] | None 
 def encoded(body: Any) -> bytes:
     """JSON that is no longer than it has to be: a host may limit what it takes."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-
-
-def value_of(message: Any, name: str) -> Any:
-    """A value of a JSON object; None if it is none, or has no such name."""
-    return cast("dict[str, Any]", message).get(name) if isinstance(message, dict) else None
 
 
 class Body:
