@@ -108,8 +108,8 @@ class Body:
     def json(self) -> Any:
         """What was read so far, as JSON; None if it is none."""
         try:
-            # As text: what is not UTF-8 is no JSON-RPC message.
-            return json.loads(b"".join([message.get("body", b"") for message in self._read]).decode())
+            # As bytes: an SDK of the 1.x line reads UTF-16 as well.
+            return json.loads(b"".join([message.get("body", b"") for message in self._read]))
         except (ValueError, RecursionError):
             return None
 
