@@ -30,7 +30,6 @@ from mcp_persist_sa.writer import Writer
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
 
-if TYPE_CHECKING:
     from mcp_persist_sa.subscriptions import SubscriptionBus
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Set
 from contextlib import contextmanager
 from math import inf
@@ -11,17 +12,17 @@ from math import inf
 from anyio import create_task_group, move_on_after
 
 from mcp_persist_sa.faults import Backoff, describe
+from mcp_persist_sa.hints import Hint, Waiter
 from mcp_persist_sa.identity import new_stream_key
 from mcp_persist_sa.notifiers.fanout import FanOut
 from mcp_persist_sa.notifiers.unsent import Unsent
-from mcp_persist_sa.protocols import Hint, Waiter
 
 logger = logging.getLogger(__name__)
 
 _FAREWELL = 1.0
 
 
-class WiredFanOut(FanOut):
+class WiredFanOut(FanOut, ABC):
     """Tells other processes off the way of whoever writes; a dialect says how, and how they are heard.
 
     The connection is made when somebody waits or writes for the first time.
@@ -74,9 +75,9 @@ class WiredFanOut(FanOut):
                 if self._judged:
                     break
 
+    @abstractmethod
     async def _one_connection(self) -> None:
         """Send and hear on a connection for as long as it lasts."""
-        raise NotImplementedError
 
     async def _until_over(self, over: asyncio.Event, *works: Callable[[], Awaitable[None]]) -> None:
         """Do these at once until one of them ends or fails, or something else says that it is over."""
