@@ -193,14 +193,14 @@ async def test_a_body_is_replaced_as_a_whole() -> None:
     assert await reading.read() == [b"other"]
     assert reading.seen == [({"a": 1}, True)]
     # Another copy of the session looks into it anew.
-    reading.body.rewind()
+    reading.body.again()
     assert await reading.read() == [b'{"a":', b"1}"]
     assert len(reading.seen) == 1
 
 
 async def test_a_body_that_was_not_read_is_not_looked_into_when_it_is_handed_on() -> None:
     reading = Reading(b'{"a":', b"1}", instead=b"other")
-    reading.body.rewind()
+    reading.body.again()
     assert await reading.read() == [b'{"a":', b"1}"]
     assert reading.seen == []
 

@@ -303,7 +303,7 @@ async def test_a_body_is_seen_once_and_can_be_read_again() -> None:
     body = asgi.Body(receive, whole, most=100)
     await body.peek(None)
     assert [await body(), await body()] == parts
-    body.rewind()
+    body.again()
     assert [await body(), await body()] == parts
     assert seen == [{"method": "ping"}]
     assert json.loads(b"".join(part["body"] for part in parts)) == body.json()

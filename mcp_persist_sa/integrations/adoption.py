@@ -196,9 +196,10 @@ class Copies:
 
     async def journal(self, copy: Copy, message: JSONValue) -> None:
         """Note what another node has to repeat when it adopts the session."""
-        amend = _amendment(message)
-        if amend is None:
+        method = value_of(message, "method")
+        if not isinstance(method, str) or method not in _AMENDMENTS:
             return
+        amend = partial(_AMENDMENTS[method], params=value_of(message, "params"))
         try:
             with within(self._patience):
                 copy.handshake = (await self._store.sessions.amend_handshake(copy.session_id, amend)).handshake
@@ -246,27 +247,28 @@ class Copies:
         return iter([*self._copies.values()])
 
 
-def _amendment(message: JSONValue) -> Callable[[JSONValue], JSONValue] | None:
-    """How a message changes the handshake, or None."""
-    method, params = value_of(message, "method"), value_of(message, "params")
-    level, uri = value_of(params, "level"), value_of(params, "uri")
-    if method == "initialize" and isinstance(params, dict):
-        return partial(_with_params, params=params)
-    if method == "logging/setLevel" and isinstance(level, str):
-        return partial(_with_level, level=level)
-    if method in ("resources/subscribe", "resources/unsubscribe") and isinstance(uri, str):
-        return partial(_with_subscription, uri=uri, wanted=method == "resources/subscribe")
-    return None
-
-
 def _with_params(handshake: JSONValue, params: JSONValue) -> JSONValue:
-    return {**handshake, "initialize": params}
+    initialize: JSONValue = params
+    return {**handshake, "initialize": initialize} if isinstance(params, dict) else handshake
 
 
-def _with_level(handshake: JSONValue, level: str) -> JSONValue:
-    return {**handshake, "level": level}
+def _with_level(handshake: JSONValue, params: JSONValue) -> JSONValue:
+    level = value_of(params, "level")
+    return {**handshake, "level": level} if isinstance(level, str) else handshake
 
 
-def _with_subscription(handshake: JSONValue, uri: str, wanted: bool) -> JSONValue:
+def _with_subscription(handshake: JSONValue, params: JSONValue, wanted: bool) -> JSONValue:
+    uri = value_of(params, "uri")
+    if not isinstance(uri, str):
+        return handshake
     others = [other for other in handshake.get("subscriptions", []) if other != uri]
     return {**handshake, "subscriptions": [*others, uri] if wanted else others}
+
+
+_AMENDMENTS: dict[JSONValue, Callable[..., JSONValue]] = {
+    "initialize": _with_params,
+    "logging/setLevel": _with_level,
+    "resources/subscribe": partial(_with_subscription, wanted=True),
+    "resources/unsubscribe": partial(_with_subscription, wanted=False),
+}
+"""How requests change the handshake, by method."""

@@ -33,7 +33,7 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 def headers_for(headers: Iterable[tuple[bytes, bytes]], session_id: str) -> Headers:
     """Headers with another session id."""
-    others = [(name, value) for name, value in headers if name.lower() != SESSION_ID]
+    others = [pair for pair in headers if pair[0] != SESSION_ID]
     return [*others, (SESSION_ID, session_id.encode())]
 
 
@@ -80,16 +80,13 @@ class Body:
 
     async def __call__(self) -> Message:
         """Receive, as ASGI has it."""
-        if not self._ended:
-            await self._fill(self._most)
-        if not self._coming:
+        while not self._coming or self._wants_more(self._most):
             await self._next()
         self.replaceable = False
         return self._coming.popleft()
 
-    async def _fill(self, most: int) -> None:
-        while not self._ended and self._size <= most:
-            await self._next()
+    def _wants_more(self, most: int) -> bool:
+        return not self._ended and self._size <= most
 
     async def _next(self) -> None:
         message = await self._receive()
@@ -101,7 +98,8 @@ class Body:
         self._size += len(message.get("body", b""))
         self._ended = not message.get("more_body", False)
         if self._ended and self._whole is not None:
-            instead = await self._whole(self.json())
+            whole, self._whole = self._whole, None
+            instead = await whole(self.json())
             if instead is not None and self.replaceable:
                 self._coming = deque([{"type": "http.request", "body": instead, "more_body": False}])
 
@@ -120,12 +118,14 @@ class Body:
             length: The header, or None.
         """
         if length is None or not length.isdecimal() or int(length) <= _MAX_PEEK:
-            await self._fill(_MAX_PEEK)
+            while self._wants_more(_MAX_PEEK):
+                await self._next()
 
-    def rewind(self) -> None:
+    def again(self) -> Receive:
         """Let it be read again from its beginning, as it came, by whoever looks into it anew."""
         self._coming = deque(self._read)
         self._whole = None
+        return self
 
 
 @dataclass

@@ -28,7 +28,7 @@ from mcp_persist_sa.integrations.following import Follower
 from mcp_persist_sa.integrations.gate import Durability
 from mcp_persist_sa.integrations.quiet import QuietGet
 from mcp_persist_sa.integrations.sdk import is_stateless_era
-from mcp_persist_sa.integrations.traffic import BUSY, Incoming, Outgoing
+from mcp_persist_sa.integrations.traffic import BUSY, Passage, Surroundings
 from mcp_persist_sa.models import value_of
 from mcp_persist_sa.store import Store
 
@@ -69,9 +69,9 @@ class DurableSessions:
         self._drain = drain
         self._patience = patience
         self._retry_interval = retry_interval
-        self._durability = Durability(patience)
         self._copies = Copies(app, store, patience=patience, json_response=json_response)
         self._backchannel = BackChannel(store, self._copies, patience)
+        self._surroundings = Surroundings(self._copies, Durability(patience), self._backchannel)
         self._quiet: dict[Copy, QuietGet] = {}
         self._is_running = False
 
@@ -128,11 +128,7 @@ class DurableSessions:
 
     async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
         copy = self._copies.fresh(scope)
-        outgoing = Outgoing(self._copies, copy, send, self._durability, last_try=True)
-        await self._run(copy, scope, self._incoming(copy, outgoing, receive), outgoing)
-
-    def _incoming(self, copy: Copy, outgoing: Outgoing, receive: Receive) -> Incoming:
-        return Incoming(self._copies, copy, outgoing, receive, self._backchannel)
+        await self._run(copy, scope, Passage(self._surroundings, copy, receive, send, last_try=True))
 
     # Sessions that are open
 
@@ -153,41 +149,40 @@ class DurableSessions:
         for last_try in (False, True):
             copy = await self._copies.find(session_id, scope)
             if scope["method"] == "GET":
-                served = await self._follow(copy, scope, receive, send, last_try=last_try)
+                again = None if await self._follow(copy, scope, receive, send, last_try=last_try) else receive
             else:
-                receive, served = await self._forward(copy, scope, receive, send, last_try=last_try)
-            if served:
+                again = await self._forward(copy, scope, receive, send, last_try=last_try)
+            if again is None:
                 return
+            receive = again
             self._copies.forget(copy)
 
     async def _forward(
         self, copy: Copy, scope: Scope, receive: Receive, send: Send, *, last_try: bool
-    ) -> tuple[Receive, bool]:
-        """Let the SDK answer; gives what is to be received again, and whether it did."""
+    ) -> Receive | None:
+        """Let the SDK answer; gives what is to be received again if it has ended its copy, so that nobody answered."""
         deletes = scope["method"] == "DELETE"
-        outgoing = Outgoing(self._copies, copy, send, self._durability, last_try=last_try, deletes=deletes)
-        incoming = self._incoming(copy, outgoing, receive)
+        passage = Passage(self._surroundings, copy, receive, send, last_try=last_try, deletes=deletes)
         if scope["method"] == "POST" and not copy.initialized:
-            await incoming.body.peek(asgi.header(scope, asgi.CONTENT_LENGTH))
-            if value_of(incoming.body.json(), "method") == "notifications/initialized":
+            await passage.body.peek(asgi.header(scope, asgi.CONTENT_LENGTH))
+            if value_of(passage.body.json(), "method") == "notifications/initialized":
                 copy.initialized = True
             else:
                 await self._copies.catch_up(copy)
-        await self._run(copy, scope, incoming, outgoing)
-        incoming.body.rewind()
-        return incoming.body, not outgoing.gone
+        await self._run(copy, scope, passage)
+        return passage.body.again() if passage.gone else None
 
-    async def _run(self, copy: Copy, scope: Scope, incoming: Incoming, outgoing: Outgoing) -> None:
+    async def _run(self, copy: Copy, scope: Scope, passage: Passage) -> None:
         if copy.local_id:
             scope = {**scope, "headers": asgi.headers_for(scope["headers"], copy.local_id)}
         token = current.set(copy)
         try:
-            await self._app(scope, incoming.body, outgoing)
+            await self._app(scope, passage.body, passage.send)
         finally:
             current.reset(token)
-            await outgoing.close()
-            if outgoing.call is not None:
-                copy.detach(outgoing.call, refused=outgoing.refused)
+            await passage.close()
+            if passage.call is not None:
+                copy.detach(passage.call, refused=passage.refused)
                 self._keep_alive(copy)
 
     def _keep_alive(self, copy: Copy) -> None:
