@@ -139,6 +139,19 @@ async def test_pages_have_at_most_so_many_bytes_unless_one_event_has_more(databa
     assert [sizes_of_page for sizes_of_page in pages if sum(sizes_of_page) > 100] == [[150]]
 
 
+async def test_a_page_has_the_first_event_that_has_bytes_however_many(database: Database) -> None:
+    store = await database.open(page_bytes=100)
+    ids = await store.append_many("session", "1", [NewEvent("x" * size if size else None) for size in (0, 150, 0, 30)])
+    page = await store.read("session", stream_id="1")
+    assert ([len(text or "") for text in messages(page)], page.more) == ([0, 150], True)
+    page = await store.read("session", after=page.event_id)
+    assert ([len(text or "") for text in messages(page)], page.more) == ([0, 30], False)
+    page = await store.read_before("session", ids[3])
+    assert ([len(text or "") for text in messages(page)], page.more) == ([150, 0], True)
+    page = await store.read_before("session", ids[1])
+    assert ([len(text or "") for text in messages(page)], page.more) == ([0], False)
+
+
 async def test_the_bytes_of_a_page_are_those_of_utf_8(database: Database) -> None:
     store = await database.open(page_bytes=100)
     await store.append_many("session", "1", [NewEvent("漢" * 30), NewEvent("x" * 20)])

@@ -73,7 +73,10 @@ class _Direction(NamedTuple):
         )
 
     def at_once(self) -> Any:
-        """For rows that are sent all at once: not more bytes of them than a page has, and the event behind these."""
+        """For rows that are sent all at once: not more bytes of them than a page has, and the event behind these.
+
+        The first event that has bytes is always in a page, so the one behind it is sent however many those are.
+        """
         rows = (
             sa.select(*_EVENT, self.expired.label("expired"))
             .where(of_stream, self.where)
@@ -81,11 +84,12 @@ class _Direction(NamedTuple):
             .limit(_ONE_MORE)
             .subquery("rows")
         )
-        so_far: dict[str, Any] = {"order_by": self.order(rows.c.sequence), "rows": (None, 0)}
-        number, total = sa.func.row_number().over(**so_far), sa.func.sum(rows.c.size).over(**so_far)
-        running = sa.select(rows, number.label("number"), total.label("total")).subquery("running")
-        before_fit = running.c.total - running.c.size <= sa.bindparam("max_bytes", type_=sa.BigInteger())
-        fits = (running.c.number <= 2) | before_fit
+        in_order = self.order(rows.c.sequence)
+        before = sa.func.sum(rows.c.size).over(order_by=in_order, rows=(None, -1))
+        before_last = sa.func.sum(rows.c.size).over(order_by=in_order, rows=(None, -2))
+        running = sa.select(rows, before.label("before"), before_last.label("before_last")).subquery("running")
+        before_fit = sa.func.coalesce(running.c.before, 0) <= sa.bindparam("max_bytes", type_=sa.BigInteger())
+        fits = before_fit | (sa.func.coalesce(running.c.before_last, 0) == 0)
         page: Any = sa.select(running).where(fits).subquery("page")
         # Once, and not for each event.
         once: Any = sa.select(*_HEADER).select_from(_stream).where(this_stream).cte("header")
@@ -127,14 +131,15 @@ class _Rows(NamedTuple):
 
 
 def _fetched(statement: Rowwise, connection: sa.Connection, values: dict[str, Any]) -> _Rows:
-    """As many rows as the limits of a page allow; one of them always."""
+    """As many rows as the limits of a page allow; the first that has bytes always."""
     rows: list[Any] = []
-    limit, left, more = values["limit"], values["max_bytes"], False
+    limit, most, read, more = values["limit"], values["max_bytes"], 0, False
     for row in statement.each(connection, values):
-        left -= row[_SIZE] or 0
-        if rows and (len(rows) == limit or left < 0):
+        size = row[_SIZE] or 0
+        if len(rows) == limit or (read and read + size > most):
             more = True
             break
+        read += size
         rows.append(row)
     if not rows:
         raise unknown_event()
