@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from itertools import product
@@ -26,17 +25,11 @@ from tests.nodes.wire import PATIENCE
 from tests.servers import ChildProcess, Databases
 from tests.servers.plugin import RedisServers
 
-ON_REDIS = "MCP_PERSIST_SA_TEST_NODES_ON"
-"""The servers of Redis' kind on which nodes are tested, with commas between."""
-
 CLUSTERS = [
     *(pair for pair in product(HOSTS, SQL) if pair != ("lowlevel", "postgres")),
-    *product(["mcpserver"], os.environ.get(ON_REDIS, "valkey-cluster").split(",")),
+    *product(["mcpserver"], ["valkey", "redis", "valkey-cluster"]),
 ]
-"""The low-level server differs from its MCPServer in how its app is made, which is no matter of the database.
-
-What the databases of Redis' kind have in common the contract tests show, so a run takes the one that differs most.
-"""
+"""The low-level server differs from its MCPServer in how its app is made, which is no matter of the database."""
 
 PATIENT = {"patience": PATIENCE}
 """A disk that is busy with other tests is no store that is away."""

@@ -38,7 +38,7 @@ _HANDED_OVER = "mcp_persist_sa_servers"
 _SERVER = pytest.StashKey[PostgresServer]()
 _PREFIX = pytest.StashKey[str]()
 _LOG_LINES_SHOWN = 40
-_HASTY = {"fsync": "off", "full_page_writes": "off"}
+_HASTY = {"fsync": "off", "full_page_writes": "off", "max_connections": "400"}
 """Of the server that nobody kills: nothing is read back from its disk. `own_postgres` writes as users have it."""
 
 
