@@ -16,8 +16,8 @@ from mcp_persist_sa.store import Store, open_store
 SQL: tuple[str, ...] = ("sqlite", "postgres")
 """SQL databases that several stores, and other processes, can open."""
 
-REDIS: tuple[str, ...] = ("valkey", "redis", "valkey-cluster")
-"""Servers of Redis' kind."""
+REDIS: tuple[str, ...] = ("valkey", "redis", "redis-6.2", "valkey-cluster")
+"""Servers of Redis' kind; 6.2 is the oldest that is supported."""
 
 SHARED: tuple[str, ...] = (*SQL, *REDIS)
 """Databases that several stores, and other processes, can open."""

@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from tests.nodes.balancer import Balancer
 from tests.nodes.client import CURRENT, Client
-from tests.nodes.node import Node
+from tests.nodes.node import NewProcess, Node
 
 NAMES = ("a", "b")
 
@@ -22,16 +21,16 @@ def gates() -> Iterator[str]:
 
 
 class Cluster:
-    """`async with Cluster(interpreter, "mcpserver", dsn) as cluster`; the nodes start at the same moment.
+    """`async with Cluster(new_process, "mcpserver", dsn) as cluster`; the nodes start at the same moment.
 
     Attributes:
         nodes: "a" and "b", which are 0 and 1 for the balancer.
     """
 
-    def __init__(self, interpreter: Path, host: str, dsn: str | None, **options: Any) -> None:
+    def __init__(self, new_process: NewProcess, host: str, dsn: str | None, **options: Any) -> None:
         self.host = host
         self.dsn = dsn
-        self.nodes = [Node(interpreter, host=host, dsn=dsn, name=name, **options) for name in NAMES]
+        self.nodes = [Node(new_process, host=host, dsn=dsn, name=name, **options) for name in NAMES]
         self.balancer = Balancer([node.address for node in self.nodes])
         self.path: str = options.get("mount", "") + options.get("path", "/mcp")
         self._gates = gates()

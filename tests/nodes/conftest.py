@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,24 +17,19 @@ from tests.nodes import environments
 from tests.nodes.balancer import Balancer
 from tests.nodes.client import Client
 from tests.nodes.cluster import Cluster
-from tests.nodes.environments import LINE_OF
+from tests.nodes.environments import LINE_OF, MODULES
+from tests.nodes.forked import Parent
 from tests.nodes.hosts import HOSTS
-from tests.nodes.node import Node
+from tests.nodes.node import NewProcess, Node
 from tests.nodes.wire import PATIENCE
 from tests.servers import ChildProcess, Databases
 from tests.servers.plugin import RedisServers
 
-ON_REDIS = "MCP_PERSIST_SA_TEST_NODES_ON"
-"""The servers of Redis' kind on which nodes are tested, with commas between."""
-
 CLUSTERS = [
     *(pair for pair in product(HOSTS, SQL) if pair != ("lowlevel", "postgres")),
-    *product(["mcpserver"], os.environ.get(ON_REDIS, "valkey-cluster").split(",")),
+    *product(["mcpserver"], ["valkey", "redis", "valkey-cluster"]),
 ]
-"""The low-level server differs from its MCPServer in how its app is made, which is no matter of the database.
-
-What the databases of Redis' kind have in common the contract tests show, so a run takes the one that differs most.
-"""
+"""The low-level server differs from its MCPServer in how its app is made, which is no matter of the database."""
 
 PATIENT = {"patience": PATIENCE}
 """A disk that is busy with other tests is no store that is away."""
@@ -49,16 +43,36 @@ def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
     return lambda line: environments.interpreter(line, tmp_path_factory)
 
 
+ProcessOf = Callable[[str], NewProcess]
+
+
+@pytest.fixture(scope="session")
+def process_of(interpreter: Interpreter) -> Iterator[ProcessOf]:
+    """Gives what makes the processes of a host's nodes."""
+    parents: dict[str, Parent] = {}
+    with ExitStack() as stack:
+
+        def process_of(host: str) -> NewProcess:
+            line = LINE_OF[host]
+            if line not in parents:
+                parents[line] = Parent(interpreter(line), MODULES[line])
+                stack.callback(parents[line].close)
+            return parents[line].node
+
+        yield process_of
+
+
 class Started:
     """Starts nodes, balancers and clients, all of which end with the test."""
 
-    def __init__(self, interpreter: Interpreter, stack: AsyncExitStack) -> None:
+    def __init__(self, interpreter: Interpreter, process_of: ProcessOf, stack: AsyncExitStack) -> None:
         self._interpreter = interpreter
+        self._process_of = process_of
         self._stack = stack
         self.nodes: list[Node] = []
 
     async def node(self, host: str, **options: Any) -> Node:
-        self.nodes.append(Node(self._interpreter(LINE_OF[host]), host=host, **options))
+        self.nodes.append(Node(self._process_of(host), host=host, **options))
         return await self._stack.enter_async_context(self.nodes[-1])
 
     async def balancer(self, *nodes: Node) -> Balancer:
@@ -77,15 +91,15 @@ class Started:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def started(interpreter: Interpreter) -> AsyncIterator[Started]:
+async def started(interpreter: Interpreter, process_of: ProcessOf) -> AsyncIterator[Started]:
     async with AsyncExitStack() as stack:
-        yield Started(interpreter, stack)
+        yield Started(interpreter, process_of, stack)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=CLUSTERS, ids=lambda param: "-".join(param))
 async def _shared_cluster(
     request: pytest.FixtureRequest,
-    interpreter: Interpreter,
+    process_of: ProcessOf,
     tmp_path_factory: pytest.TempPathFactory,
     postgres_template: Databases,
     redis_servers: RedisServers,
@@ -99,7 +113,7 @@ async def _shared_cluster(
         dsn = f"sqlite:///{tmp_path_factory.mktemp('cluster') / 'store.db'}"
     # Whoever waits for the death of a node waits for its lease.
     dsn = f"{dsn}{'&' if '?' in dsn else '?'}node_lease=5&poll_interval=0.5"
-    async with Cluster(interpreter(LINE_OF[host]), host, dsn, persistence=PATIENT) as cluster:
+    async with Cluster(process_of(host), host, dsn, persistence=PATIENT) as cluster:
         yield cluster
 
 
@@ -116,7 +130,7 @@ MakeCluster = Callable[..., Awaitable[Cluster]]
 
 @pytest_asyncio.fixture(loop_scope="session", params=HOSTS)
 async def make_cluster(
-    request: pytest.FixtureRequest, interpreter: Interpreter, tmp_path: Path
+    request: pytest.FixtureRequest, process_of: ProcessOf, tmp_path: Path
 ) -> AsyncIterator[MakeCluster]:
     """Gives two nodes of each host with options of the test's own; the database matters to none of these."""
     async with AsyncExitStack() as stack:
@@ -124,7 +138,7 @@ async def make_cluster(
         async def make(query: str = "", **options: Any) -> Cluster:
             host = request.param
             dsn = f"sqlite:///{tmp_path / 'store.db'}?{query}"
-            cluster = Cluster(interpreter(LINE_OF[host]), host, dsn, **{"persistence": PATIENT, **options})
+            cluster = Cluster(process_of(host), host, dsn, **{"persistence": PATIENT, **options})
             return await stack.enter_async_context(cluster)
 
         yield make

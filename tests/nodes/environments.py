@@ -22,6 +22,13 @@ LINES: dict[str, tuple[str, str, str]] = {
 }
 """For each line: its package, how its version begins, and what to ask pip for."""
 
+MODULES: dict[str, tuple[str, ...]] = {
+    "mcp1": ("mcp.server.fastmcp",),
+    "mcp2": ("mcp.server.mcpserver", "mcp.server.lowlevel"),
+    "fastmcp4": ("fastmcp", "fastmcp.server.auth"),
+}
+"""What its servers are made of, see `tests.nodes.hosts`."""
+
 LINE_OF: dict[str, str] = {"mcpserver": "mcp2", "lowlevel": "mcp2", "fastmcp1": "mcp1", "fastmcp4": "fastmcp4"}
 """The line of each host."""
 

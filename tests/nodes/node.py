@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,20 @@ from tests.nodes.wire import PATIENCE
 from tests.servers import ChildProcess, ServerError
 from tests.servers.spawning import free_port
 
+NewProcess = Callable[[str], ChildProcess]
+"""Makes the process of a node, which starts as a block is entered; it takes `hosts.Options` as JSON."""
+
+
+def run_by(interpreter: Path) -> NewProcess:
+    """Has each node run by an interpreter of its own; see `forked.Parent.node` for what costs less."""
+    return lambda options: ChildProcess("-m", "tests.nodes.app", options, interpreter=interpreter, timeout=PATIENCE)
+
 
 class Node:
-    """`async with Node(interpreter, host="mcpserver", dsn=...) as node`; the options are those of `hosts.Options`."""
+    """`async with Node(new_process, host="mcpserver", dsn=...) as node`; the options are those of `hosts.Options`."""
 
-    def __init__(self, interpreter: Path, **options: Any) -> None:
-        self._interpreter = interpreter
+    def __init__(self, new_process: NewProcess, **options: Any) -> None:
+        self._new_process = new_process
         self.options: Mapping[str, Any] = {"port": free_port(), **options}
         self.address: tuple[str, int] = ("127.0.0.1", self.options["port"])
         self._child: ChildProcess | None = None
@@ -61,8 +69,7 @@ class Node:
     async def launch(self) -> None:
         """Start the process and do not wait for it."""
         await self.__aexit__()
-        words = ("-m", "tests.nodes.app", json.dumps(dict(self.options)))
-        self._child = await ChildProcess(*words, interpreter=self._interpreter, timeout=PATIENCE).__aenter__()
+        self._child = await self._new_process(json.dumps(dict(self.options))).__aenter__()
 
     async def serving(self) -> None:
         await self.said("port", self.address[1])

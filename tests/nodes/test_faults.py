@@ -18,10 +18,9 @@ from tests.hunts.support import eventually
 from tests.nodes import outages
 from tests.nodes.client import Client, text_of
 from tests.nodes.cluster import Cluster, gates
-from tests.nodes.conftest import Interpreter
-from tests.nodes.environments import LINE_OF
+from tests.nodes.conftest import Interpreter, ProcessOf
 from tests.nodes.frames import Frame, Response, messages_of, told
-from tests.nodes.node import Node
+from tests.nodes.node import NewProcess, Node, run_by
 from tests.nodes.outages import AWAY, PATIENCE_OF_NODES, READABLE, Outage, SmallDisk
 from tests.servers import Databases
 
@@ -33,10 +32,10 @@ Send = Callable[[], Awaitable[Response]]
 class Faulty(Cluster):
     """Two nodes on a store with a fault to inflict."""
 
-    def __init__(self, outage: Outage, interpreter: Path, host: str, **options: str) -> None:
+    def __init__(self, outage: Outage, new_process: NewProcess, host: str, **options: str) -> None:
         given = {"poll_interval": "0.05", **options}
         query = "&".join(f"{name}={value}" for name, value in given.items())
-        super().__init__(interpreter, host, f"{outage.dsn}?{query}", persistence={"patience": PATIENCE_OF_NODES})
+        super().__init__(new_process, host, f"{outage.dsn}?{query}", persistence={"patience": PATIENCE_OF_NODES})
         self.outage = outage
 
 
@@ -45,7 +44,7 @@ MakeFaulty = Callable[..., Awaitable[Faulty]]
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def make_faulty(
-    request: pytest.FixtureRequest, interpreter: Interpreter, tmp_path: Path
+    request: pytest.FixtureRequest, process_of: ProcessOf, tmp_path: Path
 ) -> AsyncIterator[MakeFaulty]:
     """Gives two nodes on a store with a fault of some kind; no node may have failed in a way that it did not expect."""
     async with AsyncExitStack() as stack:
@@ -62,7 +61,7 @@ async def make_faulty(
             else:
                 dsn = await _new_postgres(request.getfixturevalue("postgres_template"), stack)
                 outage = await stack.enter_async_context(outages.on_the_way(dsn, kind))
-            made.append(Faulty(outage, interpreter(LINE_OF[host]), host, **options))
+            made.append(Faulty(outage, process_of(host), host, **options))
             await stack.enter_async_context(made[-1])
             return made[-1]
 
@@ -179,7 +178,7 @@ if outages.can_mount():
         disk = SmallDisk(tmp_path, interpreter("mcp2"))
         full = disk.outage(lambda: node.pid)
         options = {"host": "mcpserver", "name": "a", "persistence": {"patience": PATIENCE_OF_NODES}}
-        async with Node(disk.interpreter, dsn=f"{full.dsn}?poll_interval=0.05", **options) as node:
+        async with Node(run_by(disk.interpreter), dsn=f"{full.dsn}?poll_interval=0.05", **options) as node:
             async with Client(node.address) as client:
                 await client.initialize()
                 listening = await client.open_get()

@@ -9,11 +9,15 @@ import signal
 import pytest
 
 from tests.nodes.client import WITHOUT_PRIMING, CutOff, text_of
-from tests.nodes.conftest import Started
-from tests.nodes.environments import LINE_OF
+from tests.nodes.conftest import Interpreter, Started
+from tests.nodes.environments import LINE_OF, MODULES
+from tests.nodes.forked import Parent
 from tests.nodes.hosts import HOSTS
+from tests.nodes.node import Node
 from tests.nodes.official import ANSWER
 from tests.nodes.tools import RESOURCE
+from tests.servers import ServerError
+from tests.servers.spawning import is_alive, poll, send
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 hosts = pytest.mark.parametrize("host", HOSTS)
@@ -108,6 +112,22 @@ async def test_the_official_clients(started: Started, host: str) -> None:
     await child.close_input()
     assert await said() == {"closed": True}
     assert await child.wait() == 0
+
+
+@hosts
+async def test_nodes_end_with_the_process_that_forks_them(interpreter: Interpreter, host: str) -> None:
+    line = LINE_OF[host]
+    parent = Parent(interpreter(line), MODULES[line])
+    try:
+        async with Node(parent.node, host=host) as a, Node(parent.node, host=host) as b:
+            await a.kill()
+            assert is_alive(b.pid)
+            send(parent.pid, signal.SIGKILL)
+            poll(lambda: not is_alive(b.pid), "the other node has ended")
+            with pytest.raises(ServerError, match="parent of nodes is gone"):
+                await b.start()
+    finally:
+        parent.close()
 
 
 @hosts

@@ -22,8 +22,7 @@ from tests.databases import SQL
 from tests.hunts.support import HUNT
 from tests.nodes.client import Client
 from tests.nodes.cluster import Cluster
-from tests.nodes.conftest import PATIENT, Interpreter
-from tests.nodes.environments import LINE_OF
+from tests.nodes.conftest import PATIENT, ProcessOf
 from tests.nodes.hunting import Hunt, Line
 from tests.servers import Databases
 
@@ -38,7 +37,7 @@ Told = tuple[Any, ...]
 
 @pytest_asyncio.fixture(loop_scope="session", params=list(product(DISCONNECTS, SQL)), ids=lambda param: "-".join(param))
 async def prey(
-    request: pytest.FixtureRequest, interpreter: Interpreter, tmp_path: Path, postgres_template: Databases
+    request: pytest.FixtureRequest, process_of: ProcessOf, tmp_path: Path, postgres_template: Databases
 ) -> AsyncIterator[Cluster]:
     """Two nodes whose tails look often: nothing wakes them when the other node writes."""
     host, kind = request.param
@@ -46,7 +45,7 @@ async def prey(
         dsn = postgres_template.clone(postgres_template.template("migrated", upgrade))
     else:
         dsn = f"sqlite:///{tmp_path / 'store.db'}"
-    async with Cluster(interpreter(LINE_OF[host]), host, f"{dsn}?poll_interval=0.01", persistence=PATIENT) as cluster:
+    async with Cluster(process_of(host), host, f"{dsn}?poll_interval=0.01", persistence=PATIENT) as cluster:
         yield cluster
     if kind == "postgres":
         postgres_template.drop(dsn)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers.redis import REMEDY, Binary, RedisServer, find_redis, find_valkey
+from tests.servers.redis import Binary, RedisServer, binary_of
 
 NewServer = Callable[..., RedisServer]
 
@@ -17,13 +17,10 @@ ALWAYS = {"appendonly": "yes", "appendfsync": "always", "repl-diskless-sync-dela
 EVERY_SECOND = {"appendonly": "yes", "appendfsync": "everysec"}
 
 
-@pytest.fixture(params=["valkey", "redis"])
+@pytest.fixture(params=["valkey", "redis", "redis-6.2"])
 def binary(request: pytest.FixtureRequest) -> Binary:
     """Each kind of server."""
-    found = find_valkey() if request.param == "valkey" else find_redis()
-    if found is None:
-        pytest.fail(REMEDY)
-    return found
+    return binary_of(request.param)
 
 
 @pytest.fixture

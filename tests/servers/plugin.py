@@ -9,6 +9,7 @@ import itertools
 import os
 import secrets
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -18,7 +19,16 @@ from .databases import Databases
 from .launch import die_with_parent
 from .pgbouncer import PgBouncer
 from .postgres import PostgresServer
-from .redis import REDIS_DSN, REMEDY, VALKEY_DSN, RedisCluster, RedisServer, find_redis, find_valkey
+from .redis import (
+    REDIS_DSN,
+    REMEDIES,
+    VALKEY_DSN,
+    RedisCluster,
+    RedisServer,
+    binary_of,
+    find_valkey,
+    is_missing,
+)
 from .spawning import ServerError
 
 if TYPE_CHECKING:
@@ -28,6 +38,8 @@ _HANDED_OVER = "mcp_persist_sa_servers"
 _SERVER = pytest.StashKey[PostgresServer]()
 _PREFIX = pytest.StashKey[str]()
 _LOG_LINES_SHOWN = 40
+_HASTY = {"fsync": "off", "full_page_writes": "off", "max_connections": "400"}
+"""Of the server that nobody kills: nothing is read back from its disk. `own_postgres` writes as users have it."""
 
 
 class _Worker(Protocol):
@@ -55,7 +67,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         config.stash[_PREFIX] = f"{handed_over['prefix']}_{workerinput['workerid']}"
         return
     try:
-        server = PostgresServer()
+        server = PostgresServer(settings=_HASTY)
         server.start()
     except ServerError as error:
         raise pytest.UsageError(str(error)) from error
@@ -76,15 +88,16 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"postgres: {server.choice if server else 'not started, tests are only collected'}",
         f"pgbouncer: {pgbouncer_module.find() or _without_pgbouncer()}",
         f"valkey: {os.environ.get(VALKEY_DSN) or find_valkey().path}",
-        f"redis: {os.environ.get(REDIS_DSN) or (found.path if (found := find_redis()) else _without_redis())}",
+        *(f"{kind}: {_without_redis(kind) if is_missing(kind) else _choice(kind)}" for kind in REMEDIES),
     ]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _leaves_out_pgbouncer():
         terminalreporter.write_line(f"pgbouncer: {_without_pgbouncer()}", yellow=True)
-    if _leaves_out_redis():
-        terminalreporter.write_line(f"redis: {_without_redis()}", yellow=True)
+    for kind in REMEDIES:
+        if _leaves_out_redis(kind):
+            terminalreporter.write_line(f"{kind}: {_without_redis(kind)}", yellow=True)
 
 
 def _leaves_out_pgbouncer() -> bool:
@@ -96,20 +109,24 @@ def _without_pgbouncer() -> str:
     return f"NOT FOUND, {consequence} ({pgbouncer_module.REMEDY})"
 
 
-def _leaves_out_redis() -> bool:
-    given = os.environ.get(REDIS_DSN) or os.environ.get("CI")
-    return find_redis() is None and not given
+def _choice(kind: str) -> str:
+    given = os.environ.get(REDIS_DSN) if kind == "redis" else None
+    return given or str(binary_of(kind).path)
 
 
-def _without_redis() -> str:
-    consequence = "the tests on it were NOT run, Valkey's were" if _leaves_out_redis() else "the tests on it fail"
-    return f"NOT FOUND, {consequence} ({REMEDY})"
+def _leaves_out_redis(kind: str) -> bool:
+    return is_missing(kind) and not os.environ.get("CI")
+
+
+def _without_redis(kind: str) -> str:
+    consequence = "the tests on it were NOT run, Valkey's were" if _leaves_out_redis(kind) else "the tests on it fail"
+    return f"NOT FOUND, {consequence} ({REMEDIES[kind]})"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     without = [
         *([_needs_pgbouncer] if _leaves_out_pgbouncer() else []),
-        *([_needs_redis] if _leaves_out_redis() else []),
+        *(partial(_needs_redis, kind) for kind in REMEDIES if _leaves_out_redis(kind)),
     ]
     left_out = [item for item in items if any(needs(item) for needs in without)]
     if left_out:
@@ -117,9 +134,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
-def _needs_redis(item: pytest.Item) -> bool:
+def _needs_redis(kind: str, item: pytest.Item) -> bool:
     parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-    return any("redis" in (value if isinstance(value, tuple) else (value,)) for value in parameters.values())
+    return any(kind in (value if isinstance(value, tuple) else (value,)) for value in parameters.values())
 
 
 def _needs_pgbouncer(item: pytest.Item) -> bool:
@@ -210,12 +227,9 @@ class RedisServers:
 
     def _server(self, kind: str) -> RedisServer | RedisCluster:
         if kind not in self._started:
-            binary = find_redis() if kind == "redis" else find_valkey()
-            if binary is None:
-                raise ServerError(REMEDY)
             # As a server should be: it would warn of itself otherwise.
             settings = {"appendonly": "yes", "appendfsync": "no", "auto-aof-rewrite-percentage": "0"}
-            server = (RedisCluster if kind.endswith("-cluster") else RedisServer)(binary, settings)
+            server = (RedisCluster if kind.endswith("-cluster") else RedisServer)(binary_of(kind), settings)
             server.start()
             self._started[kind] = server
         return self._started[kind]

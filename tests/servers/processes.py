@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .spawning import ServerError, dying_with_us, is_stopped, poll
 
@@ -16,6 +16,32 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Process(Protocol):
+    """What is needed of an `asyncio.subprocess.Process`, or of what is like one."""
+
+    @property
+    def stdin(self) -> asyncio.StreamWriter | None: ...
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    async def wait(self) -> int: ...
+
+    def send_signal(self, signal: signal.Signals, /) -> None: ...
+
+
+def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a Python child that imports from the repository's root and says at once what it says."""
+    search_path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": search_path, "PYTHONUNBUFFERED": "1", **(given or {})}
 
 
 class ChildProcess:
@@ -36,23 +62,29 @@ class ChildProcess:
     ) -> None:
         self._interpreter = interpreter
         self._arguments = arguments
-        search_path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-        self._env = {**os.environ, "PYTHONPATH": search_path, "PYTHONUNBUFFERED": "1", **(env or {})}
+        self._env = environment(env)
         self._cwd = cwd
         self._timeout = timeout
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the block ends
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
 
     async def __aenter__(self) -> ChildProcess:
-        self._process = await asyncio.create_subprocess_exec(
+        try:
+            self._process = await self._start(self._errors.fileno())
+        except BaseException:
+            self._errors.close()
+            raise
+        return self
+
+    async def _start(self, errors: int) -> Process:
+        return await asyncio.create_subprocess_exec(
             *dying_with_us([self._interpreter, *self._arguments], signal.SIGKILL),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=self._errors,
+            stderr=errors,
             cwd=self._cwd,
             env=self._env,
         )
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.kill()
@@ -133,7 +165,7 @@ class ChildProcess:
         # Not read(): the child shares the file's position and writes at it.
         return os.pread(self._errors.fileno(), length, 0).decode(errors="replace")
 
-    def _running(self) -> asyncio.subprocess.Process:
+    def _running(self) -> Process:
         if self._process is None:
             raise ServerError("the child process has not been started")
         return self._process

