@@ -22,6 +22,7 @@ from mcp_persist_sa.models import Health, NewEvent
 from mcp_persist_sa.nodes import Node
 from mcp_persist_sa.opening import Opened, open_dsn, open_engine
 from mcp_persist_sa.options import Options, warn_of_unlimited
+from mcp_persist_sa.oversight import Finding
 from mcp_persist_sa.sessions import Sessions
 from mcp_persist_sa.state import State
 from mcp_persist_sa.streams import StreamWriter
@@ -144,6 +145,14 @@ class Store(Events):
             except PersistError as failure:
                 error = str(failure)
         return Health(error is None, time.monotonic() - begin, revision, error, opened.notifier.health())
+
+    async def examine(self) -> list[Finding]:
+        """What there is to know, and to do, about the database: see `mcp-persist-sa doctor`.
+
+        Raises:
+            StoreUnavailable: The database cannot be reached.
+        """
+        return await self._now_open.backend.examine()
 
     # Sessions and state
 

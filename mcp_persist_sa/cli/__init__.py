@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import click
 
-from mcp_persist_sa.cli import demonstration, migrations
+from mcp_persist_sa.cli import demonstration, examining, migrations
 
-_GROUPS = (migrations, demonstration)
+_GROUPS = (migrations, examining, demonstration)
 
 
 @click.group(

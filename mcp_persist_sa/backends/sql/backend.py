@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from mcp_persist_sa.backends.sql import nodes, reads, sessions, state, streams
 from mcp_persist_sa.backends.sql.appends import Appends, is_one_statement
 from mcp_persist_sa.backends.sql.arrivals import Gate
+from mcp_persist_sa.backends.sql.examining import examine
 from mcp_persist_sa.backends.sql.purge import Purge
 from mcp_persist_sa.backends.sql.reading import Reading
 from mcp_persist_sa.backends.sql.retention import Cut
@@ -21,6 +22,7 @@ from mcp_persist_sa.errors import SessionExists, SessionLimitReached
 from mcp_persist_sa.identity import EventId, new_stream_key
 from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import Options
+from mcp_persist_sa.oversight import Finding
 from mcp_persist_sa.protocols import Append, Located, Place, SessionFilter
 
 T = TypeVar("T")
@@ -215,6 +217,11 @@ class SQLBackend:
 
     async def purge(self) -> Purged:
         return await self._purge.everything()
+
+    # Oversight
+
+    async def examine(self) -> list[Finding]:
+        return await self._read(lambda c: examine(c, self._options, self._common()))
 
     async def revision(self) -> str | None:
         return await self._once(revision_of, atomic=False, writes=False)
