@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import click
@@ -70,7 +70,7 @@ def _plain_columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _plain(value: Any) -> Any:
     """A value that JSON does not know."""
-    return value.total_seconds() if isinstance(value, timedelta) else str(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _text(value: Any) -> str:
@@ -85,4 +85,11 @@ def _text(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.3g}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+    if isinstance(value, dict | list):
+        return json.dumps(value, default=_plain)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would take for a command: clients choose names, and messages."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
