@@ -47,6 +47,8 @@ class Options:
         page_events: The most events that are read at a time.
         page_bytes: The most bytes of messages that are read at a time; one event is read whatever its size.
         node_lease: Seconds for which a node that serves sessions is believed to live after its last sign of life.
+        purge_interval: Seconds after which a node, one of those that have joined, removes what has expired; None: none
+            does, and it is by command.
         poll_interval: Seconds after which whoever waits for events looks again, also if nothing woke it.
         timeout: Seconds that a call may wait for the database, retries included.
         connect_timeout: Seconds to wait for a connection.
@@ -77,6 +79,7 @@ class Options:
     page_events: int = 500
     page_bytes: int = 1024 * 1024
     node_lease: float = 15.0
+    purge_interval: float | None = 300.0
     poll_interval: float = 2.0
     timeout: float = 30.0
     connect_timeout: float = 10.0
@@ -148,7 +151,11 @@ _POSITIVE = [
     or option.name.endswith(("_ttl", "timeout", "_interval", "_lease", "_size"))
 ]
 _WHOLE = [name for name in _POSITIVE if name.startswith(("max_", "page_", "pool_"))]
-_OPTIONAL = [name for name in _POSITIVE if name.endswith(("_ttl", "_sessions", "_per_stream", "_per_session"))]
+_OPTIONAL = [
+    name
+    for name in _POSITIVE
+    if name.endswith(("_ttl", "_sessions", "_per_stream", "_per_session")) or name == "purge_interval"
+]
 _CENTURY = 100 * 365 * 24 * 60 * 60
 _FLAGS = ["migrate", "background", "pgbouncer"]
 

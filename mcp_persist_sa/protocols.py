@@ -24,7 +24,7 @@ from mcp_persist_sa.models import (
     StateEntry,
     StreamInfo,
 )
-from mcp_persist_sa.oversight import OversightBackend
+from mcp_persist_sa.oversight import OversightBackend, TendingBackend
 
 
 class Claim(NamedTuple):
@@ -260,7 +260,7 @@ class NodeBackend(Protocol):
         ...
 
 
-class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, OversightBackend, Protocol):
+class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, OversightBackend, TendingBackend, Protocol):
     """Keeps everything."""
 
     async def purge(self) -> Purged:

@@ -17,6 +17,7 @@ from mcp_persist_sa.dsn import default_dsn, parse
 from mcp_persist_sa.errors import InvalidInput, PersistError, StoreClosed
 from mcp_persist_sa.events import Events
 from mcp_persist_sa.identity import REQUEST_STATE, RESERVED, EventId, escape_stream_id
+from mcp_persist_sa.janitor import Janitor
 from mcp_persist_sa.keys import DAY, HOUR, Secret, shared_keys
 from mcp_persist_sa.models import Health, NewEvent, Purged
 from mcp_persist_sa.nodes import Node
@@ -85,6 +86,7 @@ class Store(Events):
         )
         self._sessions = Sessions(opened.backend, opened.notifier, self._options)
         self._node = Node(opened.backend, timedelta(seconds=self._options.node_lease))
+        self._janitor = Janitor(opened.backend, self._options)
 
     async def close(self) -> None:
         """Write what is queued, and disconnect. Whoever cancels this only stops to wait for it."""
@@ -97,6 +99,7 @@ class Store(Events):
     async def _close(self, opened: Opened) -> None:
         try:
             await self._writer.close(self._options.timeout)
+            await self._janitor.stop()
             await self._node.leave()
         finally:
             await opened.notifier.close()
@@ -281,11 +284,13 @@ class Store(Events):
     async def join(self) -> None:
         """Make this process a node that is seen to live, by a lease in the database, until the store is closed.
 
+        One of the nodes removes what has expired, every `purge_interval` seconds.
+
         Raises:
             StoreUnavailable: The database cannot be reached.
         """
         _ = self._now_open
-        await self._node.join()
+        self._janitor.start(await self._node.join())
 
     async def nodes(self) -> dict[str, bool]:
         """The nodes of this namespace, and of each whether its lease holds: a dead one is kept in mind for an hour.
