@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from mcp_persist_sa.errors import InvalidInput, InvalidOption
 from mcp_persist_sa.identity import check_name
+from mcp_persist_sa.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Options:
         pgbouncer: Postgres: whether a transaction-mode pooler stands between; None to find out.
         password: Postgres: called (and awaited, if need be) for the password of each new connection.
         connect_args: Passed to the driver as they are.
+        metrics: Told how many events are stored and read, how long that takes, and what fails; see `Metrics`.
     """
 
     namespace: str = ""
@@ -88,6 +90,7 @@ class Options:
     pgbouncer: bool | None = None
     password: Password | None = None
     connect_args: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    metrics: Metrics | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:
@@ -117,6 +120,8 @@ class Options:
         for name in ("password", "clock"):
             if not (getattr(self, name) is None or callable(getattr(self, name))):
                 raise InvalidOption(f"The option {name} is something to call, or None.")
+        if self.metrics is not None and not all(callable(getattr(self.metrics, name, None)) for name in _COLLECTED):
+            raise InvalidOption(f"The option metrics has the methods {', '.join(_COLLECTED)}.")
         if not isinstance(self.connect_args, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidOption("The option connect_args is a mapping of names to values.")
         self._check_name("namespace", self.namespace)
@@ -157,6 +162,7 @@ _OPTIONAL = [
     if name.endswith(("_ttl", "_sessions", "_per_stream", "_per_session")) or name == "purge_interval"
 ]
 _CENTURY = 100 * 365 * 24 * 60 * 60
+_COLLECTED = ("event_stored", "replay", "error")
 _FLAGS = ["migrate", "background", "pgbouncer"]
 
 

@@ -18,6 +18,7 @@ from mcp_persist_sa.models import (
     NewEvent,
     NotifierHealth,
     Page,
+    PoolHealth,
     Purged,
     Session,
     SessionPage,
@@ -273,6 +274,10 @@ class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, Oversight
         Raises:
             PersistError: It cannot be read.
         """
+        ...
+
+    def pool(self) -> PoolHealth | None:
+        """How busy its connections are; None where it is not known."""
         ...
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from mcp_persist_sa.events import Events
 from mcp_persist_sa.identity import REQUEST_STATE, RESERVED, EventId, escape_stream_id
 from mcp_persist_sa.janitor import Janitor
 from mcp_persist_sa.keys import DAY, HOUR, Secret, shared_keys
+from mcp_persist_sa.measuring import measured
 from mcp_persist_sa.models import Health, NewEvent, Purged
 from mcp_persist_sa.nodes import Node
 from mcp_persist_sa.opening import Opened, open_dsn, open_engine
@@ -77,7 +78,8 @@ class Store(Events):
     async def _open(self) -> None:
         warn_of_unlimited(self._options)
         opening = open_dsn if isinstance(self._source, str) else open_engine
-        self._opened = opened = await opening(self._source, self._options)  # type: ignore[arg-type]
+        found: Opened = await opening(self._source, self._options)  # type: ignore[arg-type]
+        self._opened = opened = found._replace(backend=measured(found.backend, self._options.metrics))
         self._writer = Writer(
             opened.backend,
             opened.notifier.notify,
@@ -147,7 +149,8 @@ class Store(Events):
                 revision, error = await opened.backend.revision(), None
             except PersistError as failure:
                 error = str(failure)
-        return Health(error is None, time.monotonic() - begin, revision, error, opened.notifier.health())
+        latency, pool = time.monotonic() - begin, opened.backend.pool()
+        return Health(error is None, latency, revision, error, opened.notifier.health(), pool)
 
     async def stats(self, *, exact: bool = False) -> Stats:
         """What the namespace holds: sessions, streams, events, rates, the oldest and the largest.

@@ -15,22 +15,17 @@ from mcp_persist_sa.cli.common import Chosen, on_database
 from mcp_persist_sa.store import open_store
 
 
-class ServerName(click.ParamType):
-    """`module:server`."""
-
-    name = "module:server"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Take it apart."""
-        module, colon, attribute = str(value).partition(":")
-        if not (module and colon and attribute):
-            self.fail(f"{value!r} does not name a server. For `mcp` in server.py, write server:mcp.", param, ctx)
-        return module, attribute
+def _named(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, str]:
+    """Take `module:server` apart."""
+    module, colon, attribute = value.partition(":")
+    if not (module and colon and attribute):
+        raise click.BadParameter(f"{value!r} does not name a server. For `mcp` in server.py, write server:mcp.")
+    return module, attribute
 
 
 @click.command()
 @on_database
-@click.argument("server", type=ServerName())
+@click.argument("server", metavar="MODULE:SERVER", callback=_named)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 for all.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--path", default="/mcp", show_default=True, help="Where the endpoint is.")
@@ -43,7 +38,7 @@ def serve(
 ) -> None:
     """Serve the MCP server of a module, as `persist` does, under uvicorn.
 
-    SERVER is `module:server`: an MCPServer, a FastMCP or a low-level Server.
+    The server is an MCPServer, a FastMCP or a low-level Server.
     """
     # The SDK is large, and no other command needs it.
     import uvicorn

@@ -21,7 +21,7 @@ from mcp_persist_sa.compatibility import revision_of
 from mcp_persist_sa.database import Database, Failure, once, read, write
 from mcp_persist_sa.errors import SessionExists, SessionLimitReached
 from mcp_persist_sa.identity import EventId, new_stream_key
-from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
+from mcp_persist_sa.models import JSONValue, Page, PoolHealth, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.oversight import Finding, Stats
 from mcp_persist_sa.protocols import Append, Located, Place, SessionFilter
@@ -239,6 +239,9 @@ class SQLBackend:
 
     async def revision(self) -> str | None:
         return await self._once(revision_of, atomic=False, writes=False)
+
+    def pool(self) -> PoolHealth | None:
+        return self._database.pool()
 
     async def close(self) -> None:
         await self._database.close()
