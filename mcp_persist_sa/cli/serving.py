@@ -15,7 +15,7 @@ from mcp_persist_sa.cli.common import Chosen, on_database
 from mcp_persist_sa.store import open_store
 
 
-def _named(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, str]:
+def _named(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, str]:
     """Take `module:server` apart."""
     module, colon, attribute = value.partition(":")
     if not (module and colon and attribute):
