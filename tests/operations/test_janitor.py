@@ -77,6 +77,18 @@ async def test_one_has_the_duty_until_its_lease_is_over(shared_database: Databas
     assert await one.tend(ONE, LEASE, PAUSE) == Purged()
 
 
+async def test_each_round_removes_what_has_expired_since_the_last(database: Database, clock: Clock) -> None:
+    store = await database.open(clock=clock, event_ttl=60)
+    tend = backend(store).tend
+    assert await tend(ONE, LEASE, PAUSE) == Purged()
+    for forgotten in (0, 0, 1):
+        await fill(store, "session", "open", 3)
+        await fill(store, "session", "finished", 4, final=True)
+        clock.advance(seconds=60)
+        # A stream is forgotten when its events would have expired twice over.
+        assert await tend(ONE, LEASE, PAUSE) == Purged(streams=forgotten, events=7)
+
+
 async def test_each_namespace_has_its_own(shared_database: Database) -> None:
     for namespace in ("", "one", "two"):
         store = await shared_database.open(namespace=namespace)
