@@ -81,7 +81,7 @@ async def test_each_round_removes_what_has_expired_since_the_last(database: Data
     store = await database.open(clock=clock, event_ttl=60)
     tend = backend(store).tend
     assert await tend(ONE, LEASE, PAUSE) == Purged()
-    for forgotten in (0, 0, 1):
+    for forgotten in (0, 1, 1):
         await fill(store, "session", "open", 3)
         await fill(store, "session", "finished", 4, final=True)
         clock.advance(seconds=60)
