@@ -29,6 +29,7 @@ from mcp_persist_sa.errors import (
     UnknownEvent,
     VersionConflict,
 )
+from mcp_persist_sa.metrics import LoggingMetrics, Metrics
 from mcp_persist_sa.migrate import upgrade
 from mcp_persist_sa.models import (
     Event,
@@ -37,6 +38,7 @@ from mcp_persist_sa.models import (
     NewEvent,
     NotifierHealth,
     Page,
+    PoolHealth,
     Purged,
     Session,
     SessionPage,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
         session_id,
         session_state,
     )
+    from mcp_persist_sa.telemetry import OpenTelemetry
 
 __all__ = [
     "AccessDenied",
@@ -71,14 +74,18 @@ __all__ = [
     "InvalidDSN",
     "InvalidInput",
     "InvalidOption",
+    "LoggingMetrics",
+    "Metrics",
     "MissingExtra",
     "NewEvent",
     "NotifierHealth",
+    "OpenTelemetry",
     "Options",
     "OutcomeUnknown",
     "Overloaded",
     "Page",
     "PersistError",
+    "PoolHealth",
     "Purged",
     "Receipt",
     "SchemaAhead",
@@ -119,6 +126,10 @@ _OF_SERVERS = {"DurableSessions", "EventStore", "SubscriptionBus", "persist", "s
 
 def __getattr__(name: str) -> Any:
     """Import what serves servers when it is asked for: the SDK is large, and a migration does not need it."""
+    if name == "OpenTelemetry":
+        from mcp_persist_sa.telemetry import OpenTelemetry
+
+        return OpenTelemetry
     if name not in _OF_SERVERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mcp_persist_sa import integrations

@@ -18,12 +18,14 @@ from mcp_persist_sa.models import (
     NewEvent,
     NotifierHealth,
     Page,
+    PoolHealth,
     Purged,
     Session,
     SessionPage,
     StateEntry,
     StreamInfo,
 )
+from mcp_persist_sa.oversight import OversightBackend, TendingBackend
 
 
 class Claim(NamedTuple):
@@ -259,7 +261,7 @@ class NodeBackend(Protocol):
         ...
 
 
-class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, Protocol):
+class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, OversightBackend, TendingBackend, Protocol):
     """Keeps everything."""
 
     async def purge(self) -> Purged:
@@ -272,6 +274,10 @@ class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, Protocol)
         Raises:
             PersistError: It cannot be read.
         """
+        ...
+
+    def pool(self) -> PoolHealth | None:
+        """How busy its connections are; None where it is not known."""
         ...
 
     async def close(self) -> None:

@@ -168,14 +168,21 @@ end
 -- What is kept of the values of a session: <version> <writer> <time> by name in the hash :v, the JSON in :j.
 local VALUE = '^(%d+) (%S+) (-?%d+)$'
 
-local function remove_streams(base)
+local function count_streams(base)
   local streams, events = call('LRANGE', base .. ':o', 0, -1), 0
   for _, key in ipairs(streams) do
     events = events + call('LLEN', base .. ':e:' .. key)
+  end
+  return #streams, events, streams
+end
+
+local function remove_streams(base)
+  local count, events, streams = count_streams(base)
+  for _, key in ipairs(streams) do
     call('UNLINK', base .. ':e:' .. key)
   end
   call('UNLINK', base .. ':t', base .. ':o')
-  return #streams, events
+  return count, events
 end
 
 -- Remove all of a session, and say how many sessions, streams, events and values there were.
