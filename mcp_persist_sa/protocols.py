@@ -24,6 +24,7 @@ from mcp_persist_sa.models import (
     StateEntry,
     StreamInfo,
 )
+from mcp_persist_sa.records import RecordBackend
 
 
 class Claim(NamedTuple):
@@ -259,7 +260,7 @@ class NodeBackend(Protocol):
         ...
 
 
-class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, Protocol):
+class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, RecordBackend, Protocol):
     """Keeps everything."""
 
     async def purge(self) -> Purged:

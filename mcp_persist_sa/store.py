@@ -22,6 +22,7 @@ from mcp_persist_sa.models import Health, NewEvent
 from mcp_persist_sa.nodes import Node
 from mcp_persist_sa.opening import Opened, open_dsn, open_engine
 from mcp_persist_sa.options import Options, warn_of_unlimited
+from mcp_persist_sa.protocols import Backend
 from mcp_persist_sa.sessions import Sessions
 from mcp_persist_sa.state import State
 from mcp_persist_sa.streams import StreamWriter
@@ -123,6 +124,11 @@ class Store(Events):
     def options(self) -> Options:
         """The options in force."""
         return self._options
+
+    @property
+    def backend(self) -> Backend:
+        """What keeps the data, for tools that operate on it as a whole."""
+        return self._now_open.backend
 
     @property
     def _now_open(self) -> Opened:

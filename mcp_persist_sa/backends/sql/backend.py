@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.backends.sql import nodes, reads, sessions, state, streams
+from mcp_persist_sa.backends.sql import nodes, outlines, reads, sessions, state, streams
 from mcp_persist_sa.backends.sql.appends import Appends, is_one_statement
 from mcp_persist_sa.backends.sql.arrivals import Gate
+from mcp_persist_sa.backends.sql.parcels import Parcels
 from mcp_persist_sa.backends.sql.purge import Purge
 from mcp_persist_sa.backends.sql.reading import Reading
 from mcp_persist_sa.backends.sql.retention import Cut
 from mcp_persist_sa.compatibility import revision_of
 from mcp_persist_sa.database import Database, Failure, once, read, write
-from mcp_persist_sa.errors import SessionExists, SessionLimitReached
+from mcp_persist_sa.errors import RecordConflict, SessionExists, SessionLimitReached
 from mcp_persist_sa.identity import EventId, new_stream_key
 from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.protocols import Append, Located, Place, SessionFilter
+from mcp_persist_sa.records import EventRecord, Outline, Parcel
 
 T = TypeVar("T")
 
@@ -35,6 +38,7 @@ class SQLBackend:
         self._database = database
         self._options = options
         self._appends = Appends(database.dialect, options.namespace)
+        self._parcels = Parcels(database.dialect, options.namespace)
         self._writer_id = new_stream_key()
         self._purge = Purge(database, options, self._common)
 
@@ -210,6 +214,31 @@ class SQLBackend:
 
     async def nodes(self) -> dict[str, bool]:
         return await self._read(lambda c: nodes.known(c, self._common()))
+
+    # Records
+
+    async def session_keys(self) -> AsyncIterator[list[str]]:
+        after = ""
+        while keys := await self._read(partial(outlines.session_keys, common=self._common(), after=after)):
+            yield keys
+            after = keys[-1]
+
+    async def read_outline(
+        self, session_key: str, *, after: Outline | None, limit: int, max_bytes: int
+    ) -> list[Outline]:
+        return await self._read(
+            lambda c: outlines.read_outline(c, session_key, after=after, limit=limit, max_bytes=max_bytes)
+        )
+
+    async def read_events(
+        self, session_key: str, stream_key: str, *, after: int, limit: int, max_bytes: int
+    ) -> list[EventRecord]:
+        return await self._read(
+            lambda c: outlines.read_events(c, session_key, stream_key, after=after, limit=limit, max_bytes=max_bytes)
+        )
+
+    async def write_parcels(self, parcels: Sequence[Parcel]) -> list[RecordConflict | None]:
+        return await self._write(lambda c: self._parcels.write(c, parcels), atomic=True)
 
     # Retention
 

@@ -1,0 +1,1 @@
+"""What an operator runs: moving data between stores and files."""
