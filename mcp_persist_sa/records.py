@@ -79,6 +79,13 @@ Record = Outline | EventRecord
 T = TypeVar("T", Session, StateRecord, StreamRecord, EventRecord)
 
 
+class OutlinePage(NamedTuple):
+    """Some records of a session, and whether there may be more behind them."""
+
+    records: list[Outline]
+    more: bool
+
+
 class Parcel(NamedTuple):
     """Records of one session; an event comes after the record of its stream, in the same parcel."""
 
@@ -156,19 +163,14 @@ class RecordBackend(Protocol):
         """
         ...
 
-    async def read_outline(
-        self, session_key: str, *, after: Outline | None, limit: int, max_bytes: int
-    ) -> list[Outline]:
+    async def read_outline(self, session_key: str, *, after: Outline | None, limit: int, max_bytes: int) -> OutlinePage:
         """The records of a session but for its events: its own, its state by key, its streams by their keys.
 
         Args:
             session_key: Of the session.
             after: The last record that was read before; None for the beginning.
-            limit: How many to read at most; fewer are given at the end only, or for their size.
+            limit: How many to read at most.
             max_bytes: Of values of state, past which no more are read.
-
-        Returns:
-            An empty list at the end.
         """
         ...
 

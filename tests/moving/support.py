@@ -6,7 +6,6 @@ from mcp_persist_sa import NewEvent, Store
 from mcp_persist_sa.identity import session_key
 from mcp_persist_sa.records import Outline, Record, StreamRecord
 
-PAGE = {"limit": 100, "max_bytes": 2**20}
 WILL = '{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"gone"}}'
 
 
@@ -17,10 +16,12 @@ def key_of(store: Store, session_id: str) -> str:
 async def outline(store: Store, session_id: str, *, limit: int = 100, max_bytes: int = 2**20) -> list[Outline]:
     """The records of a session but for its events, read page by page."""
     found: list[Outline] = []
-    key = key_of(store, session_id)
-    while page := await store.backend.read_outline(
-        key, after=found[-1] if found else None, limit=limit, max_bytes=max_bytes
-    ):
+    more = True
+    while more:
+        after = found[-1] if found else None
+        page, more = await store.backend.read_outline(
+            key_of(store, session_id), after=after, limit=limit, max_bytes=max_bytes
+        )
         assert len(page) <= limit
         found += page
     return found

@@ -24,7 +24,7 @@ from mcp_persist_sa.identity import EventId, new_stream_key
 from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.protocols import Append, Located, Place, SessionFilter
-from mcp_persist_sa.records import EventRecord, Outline, Parcel
+from mcp_persist_sa.records import EventRecord, Outline, OutlinePage, Parcel
 
 T = TypeVar("T")
 
@@ -223,9 +223,7 @@ class SQLBackend:
             yield keys
             after = keys[-1]
 
-    async def read_outline(
-        self, session_key: str, *, after: Outline | None, limit: int, max_bytes: int
-    ) -> list[Outline]:
+    async def read_outline(self, session_key: str, *, after: Outline | None, limit: int, max_bytes: int) -> OutlinePage:
         return await self._read(
             lambda c: outlines.read_outline(c, session_key, after=after, limit=limit, max_bytes=max_bytes)
         )

@@ -11,7 +11,7 @@ from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.reading import LIMIT, SESSION, of_stream
 from mcp_persist_sa.backends.sql.sessions import session_of
 from mcp_persist_sa.models import Session
-from mcp_persist_sa.records import EventRecord, Outline, StateRecord, StreamRecord
+from mcp_persist_sa.records import EventRecord, Outline, OutlinePage, StateRecord, StreamRecord
 from mcp_persist_sa.schema import events, session_state, sessions, streams
 from mcp_persist_sa.sqltypes import moment
 
@@ -81,22 +81,21 @@ _STREAMS_CHOSEN = _STREAMS.where(streams.c.stream_key.in_(_CHOSEN))
 
 def read_outline(
     connection: sa.Connection, session_key: str, *, after: Outline | None, limit: int, max_bytes: int
-) -> list[Outline]:
+) -> OutlinePage:
     """What follows a record: the session's own, its state, its streams."""
     found: list[Outline] = []
     if after is None:
         found += session_record(connection, session_key)
     if not isinstance(after, StreamRecord):
         key = after.key if isinstance(after, StateRecord) else ""
-        state, is_all = _state_page(connection, session_key, key, limit - len(found), max_bytes)
+        state, more = _state_page(connection, session_key, key, limit - len(found), max_bytes)
         found += state
-        if not is_all:
-            return found
+        if more:
+            return OutlinePage(found, True)
     key = after.stream_key if isinstance(after, StreamRecord) else ""
-    if len(found) < limit:
-        values = {"for_session": session_key, "after": key, "limit": limit - len(found)}
-        found += map(_stream_record, connection.execute(_STREAM_PAGE, values))
-    return found
+    values = {"for_session": session_key, "after": key, "limit": limit - len(found)}
+    found += map(_stream_record, connection.execute(_STREAM_PAGE, values))
+    return OutlinePage(found, len(found) == limit)
 
 
 def session_record(connection: sa.Connection, session_key: str) -> list[Session]:
@@ -107,14 +106,14 @@ def session_record(connection: sa.Connection, session_key: str) -> list[Session]
 def _state_page(
     connection: sa.Connection, session_key: str, after: str, limit: int, max_bytes: int
 ) -> tuple[list[StateRecord], bool]:
-    """Values that follow a key, and whether these are the last."""
+    """Values that follow a key, and whether there may be more."""
     values: dict[str, Any] = {"for_session": session_key, "after": after, "limit": limit}
     sizes = connection.execute(_STATE_SIZES, values).all()
     if not sizes:
-        return [], True
+        return [], False
     last = within(sizes, max_bytes)
     rows = connection.execute(_STATE_PAGE, {**values, "last": last})
-    return [StateRecord._make(row) for row in rows], last == sizes[-1][0] and len(sizes) < limit
+    return [StateRecord._make(row) for row in rows], last != sizes[-1][0] or len(sizes) == limit
 
 
 def within(sizes: Sequence[Any], max_bytes: int) -> Any:
