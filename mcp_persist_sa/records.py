@@ -135,7 +135,8 @@ def _merged_stream(old: StreamRecord, new: StreamRecord) -> StreamRecord:
         last_sequence=max(old.last_sequence, new.last_sequence),
         node_id=None if old.node_id is None else new.node_id,
         will=None if finished else new.will,
-        updated_at=max(old.updated_at, new.updated_at),
+        # Not the greater: events of one batch may have times in another order than their numbers.
+        updated_at=new.updated_at if new.last_sequence >= old.last_sequence else old.updated_at,
     )
 
 
