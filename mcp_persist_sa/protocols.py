@@ -24,6 +24,7 @@ from mcp_persist_sa.models import (
     StateEntry,
     StreamInfo,
 )
+from mcp_persist_sa.oversight import OversightBackend
 from mcp_persist_sa.records import RecordBackend
 
 
@@ -260,7 +261,7 @@ class NodeBackend(Protocol):
         ...
 
 
-class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, RecordBackend, Protocol):
+class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, RecordBackend, OversightBackend, Protocol):
     """Keeps everything."""
 
     async def purge(self) -> Purged:

@@ -18,10 +18,11 @@ from mcp_persist_sa.errors import InvalidInput, PersistError, StoreClosed
 from mcp_persist_sa.events import Events
 from mcp_persist_sa.identity import REQUEST_STATE, RESERVED, EventId, escape_stream_id
 from mcp_persist_sa.keys import DAY, HOUR, Secret, shared_keys
-from mcp_persist_sa.models import Health, NewEvent
+from mcp_persist_sa.models import Health, NewEvent, Purged
 from mcp_persist_sa.nodes import Node
 from mcp_persist_sa.opening import Opened, open_dsn, open_engine
 from mcp_persist_sa.options import Options, warn_of_unlimited
+from mcp_persist_sa.oversight import Finding, Stats
 from mcp_persist_sa.protocols import Backend
 from mcp_persist_sa.sessions import Sessions
 from mcp_persist_sa.state import State
@@ -150,6 +151,30 @@ class Store(Events):
             except PersistError as failure:
                 error = str(failure)
         return Health(error is None, time.monotonic() - begin, revision, error, opened.notifier.health())
+
+    async def stats(self, *, exact: bool = False) -> Stats:
+        """What the namespace holds: sessions, streams, events, rates, the oldest and the largest.
+
+        Args:
+            exact: Whether to read every event, which takes seconds where there are millions; otherwise events are
+                counted by the numbers of their streams, and bytes are not.
+
+        Raises:
+            StoreUnavailable: The database cannot be reached.
+        """
+        return await self._now_open.backend.stats(exact=exact)
+
+    async def purgeable(self) -> Purged:
+        """What `purge` would remove; it is counted, which takes seconds where there are millions of events."""
+        return await self._now_open.backend.purgeable()
+
+    async def examine(self) -> list[Finding]:
+        """What there is to know, and to do, about the database: see `mcp-persist-sa doctor`.
+
+        Raises:
+            StoreUnavailable: The database cannot be reached.
+        """
+        return await self._now_open.backend.examine()
 
     # Sessions and state
 

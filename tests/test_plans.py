@@ -17,7 +17,7 @@ from benchmarks import rows
 from benchmarks.databases import Database
 from benchmarks.figures import OURS
 from mcp_persist_sa import open_store
-from mcp_persist_sa.backends.sql import reads, streams
+from mcp_persist_sa.backends.sql import reads, stats, streams
 from mcp_persist_sa.dsn import parse
 from mcp_persist_sa.engine import postgres_engine, sqlite_engine
 from mcp_persist_sa.options import Options
@@ -113,6 +113,17 @@ async def test_of_a_session_s_events_only_those_of_the_streams_in_question_are_c
         conditions = re.findall(r"on mcp_events[^\n]*\n\s*Index Cond: (.*)", found)
         assert conditions
         assert all("stream_key" in condition for condition in conditions)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [stats.SESSIONS, stats.STREAMS, stats.RECENT, stats.LARGEST],
+    ids=["sessions", "streams", "recent", "largest"],
+)
+async def test_events_are_not_read_to_be_counted(full: str, statement: Any) -> None:
+    span = timedelta(minutes=1)
+    found = await plan(full, statement, {**VALUES, "in_namespace": "", "minute": span, "hour": span})
+    assert not re.search(r"SCAN mcp_events|Seq Scan on mcp_events", found), found
 
 
 async def test_a_plan_that_scans_would_be_seen(full: str) -> None:

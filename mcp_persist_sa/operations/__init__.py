@@ -1,6 +1,7 @@
-"""What an operator runs: moving data between stores and files."""
+"""What whoever operates a store runs."""
 
 from mcp_persist_sa.operations.copying import copy
+from mcp_persist_sa.operations.doctor import doctor
 from mcp_persist_sa.operations.progress import Moved, OnProgress
 
-__all__ = ["Moved", "OnProgress", "copy"]
+__all__ = ["Moved", "OnProgress", "copy", "doctor"]

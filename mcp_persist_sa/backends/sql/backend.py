@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.backends.sql import nodes, outlines, reads, sessions, state, streams
+from mcp_persist_sa.backends.sql import nodes, outlines, reads, sessions, state, stats, streams
 from mcp_persist_sa.backends.sql.appends import Appends, is_one_statement
 from mcp_persist_sa.backends.sql.arrivals import Gate
+from mcp_persist_sa.backends.sql.examining import examine
 from mcp_persist_sa.backends.sql.parcels import Parcels
 from mcp_persist_sa.backends.sql.purge import Purge
 from mcp_persist_sa.backends.sql.reading import Reading
@@ -23,6 +24,7 @@ from mcp_persist_sa.errors import RecordConflict, SessionExists, SessionLimitRea
 from mcp_persist_sa.identity import EventId, new_stream_key
 from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import Options
+from mcp_persist_sa.oversight import Finding, Stats
 from mcp_persist_sa.protocols import Append, Located, Place, SessionFilter
 from mcp_persist_sa.records import EventRecord, Outline, OutlinePage, Parcel
 
@@ -242,6 +244,17 @@ class SQLBackend:
 
     async def purge(self) -> Purged:
         return await self._purge.everything()
+
+    # Oversight
+
+    async def stats(self, *, exact: bool) -> Stats:
+        return await self._read(lambda c: stats.figures(c, self._common(), exact=exact))
+
+    async def purgeable(self) -> Purged:
+        return await self._purge.foreseen()
+
+    async def examine(self) -> list[Finding]:
+        return await self._read(lambda c: examine(c, self._options, self._common()))
 
     async def revision(self) -> str | None:
         return await self._once(revision_of, atomic=False, writes=False)

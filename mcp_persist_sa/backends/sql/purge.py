@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from mcp_persist_sa import identity
-from mcp_persist_sa.backends.sql import nodes, removal, retention
+from mcp_persist_sa.backends.sql import foresight, nodes, removal, retention
 from mcp_persist_sa.backends.sql.retention import CHUNK, Cut, Limits
 from mcp_persist_sa.database import Database, Failure, once, read, write
 from mcp_persist_sa.models import Purged
@@ -101,21 +101,32 @@ class Purge:
         return removed
 
     async def _over_limits(self) -> int:
-        removed, after = 0, ""
+        removed = 0
+        async for cuts in self._cuts_over_limits():
+            removed += await self.cut(cuts)
+        return removed
+
+    async def _cuts_over_limits(self) -> AsyncGenerator[list[Cut], None]:
+        after = ""
         while self._limits.any:
             keys = await self._read(partial(self._session_keys, after=after))
             if not keys:
                 break
             for key in keys:
-                removed += await self._trim(key)
+                yield await self._read(partial(self._over, key))
             after = keys[-1]
-        return removed
+
+    async def foreseen(self) -> Purged:
+        """What `everything` would remove."""
+        values = self._values()
+        total = await self._read(lambda c: foresight.count(c, values))
+        async for cuts in self._cuts_over_limits():
+            counts = [await self._read(partial(foresight.count_cut, cut=cut, values=values)) for cut in cuts]
+            total = total.plus(Purged(events=sum(counts)))
+        return total
 
     def _session_keys(self, connection: sa.Connection, after: str) -> list[str]:
         return retention.session_keys(connection, self._common(), after)
-
-    async def _trim(self, session_key: str) -> int:
-        return await self.cut(await self._read(partial(self._over, session_key)))
 
     def _over(self, session_key: str, connection: sa.Connection) -> list[Cut]:
         return retention.over_limits(connection, session_key, self._limits)

@@ -71,7 +71,7 @@ def remove_session(
 # What is left
 
 _deleted = session_state.c.value.is_(sa.null())
-_no_session = ~sa.exists(sa.select(sessions.c.session_key).where(sessions.c.session_key == streams.c.session_key))
+no_session = ~sa.exists(sa.select(sessions.c.session_key).where(sessions.c.session_key == streams.c.session_key))
 _no_events = ~sa.exists(
     sa.select(events.c.sequence).where(
         events.c.session_key == streams.c.session_key, events.c.stream_key == streams.c.stream_key
@@ -83,7 +83,7 @@ _some_empty = (
         streams.c.namespace == _NAMESPACE,
         streams.c.created_at <= before(now(), "stream_ttl"),
         streams.c.updated_at <= before(now(), "stream_ttl"),
-        sa.or_(streams.c.finished, _no_session),
+        sa.or_(streams.c.finished, no_session),
         _no_events,
     )
     .limit(_LIMIT)
