@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import aclosing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -58,7 +58,7 @@ class _Writing:
         self._backend = store.backend
         self._namespace = store.options.namespace
         self._size = size
-        self._on_progress = on_progress or (lambda _: None)
+        self._on_progress = on_progress
         self._digest = blake2b(digest_size=32)
         self._count = 0
 
@@ -77,7 +77,11 @@ class _Writing:
         end = {"type": "end", "records": self._count, "digest": self._digest.hexdigest()}
         await asyncio.to_thread(file.write, encoded(end))
         self.moved.stage = "done"
-        self._on_progress(self.moved)
+        self._report()
+
+    def _report(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(self.moved)
 
     async def _guarded(self, file: IO[bytes], key: str) -> None:
         try:
@@ -95,7 +99,7 @@ class _Writing:
                 await self._write(file, [line_of(key, record) for record in page])
                 self._count += len(page)
                 self.moved.count(page)
-                self._on_progress(self.moved)
+                self._report()
         self.moved.seen += 1
         return found
 
@@ -190,7 +194,7 @@ def _open(path: Path, mode: str) -> Any:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def _replacing(path: Path) -> Generator[IO[bytes], None, None]:
     """A file that takes the place of another when it is whole."""
     part = path.with_name(f"{path.name}.part")
     try:
@@ -204,7 +208,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[IO[bytes]]:
+def _reading(path: Path) -> Generator[IO[bytes], None, None]:
     try:
         with _open(path, "rb") as file:
             yield file

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 from mcp_persist_sa.errors import InvalidInput
 from mcp_persist_sa.identity import session_key
@@ -61,7 +61,7 @@ def decoded(line: bytes) -> dict[str, Any]:
         raise InvalidInput(f"A line is not JSON: {error}.") from None
     if not isinstance(values, dict) or "type" not in values:
         raise InvalidInput("A line is no JSON object that says its type.")
-    return values
+    return cast("dict[str, Any]", values)
 
 
 def record_of(line: bytes, namespace: str) -> tuple[str, Record]:
