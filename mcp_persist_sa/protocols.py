@@ -132,6 +132,10 @@ class EventBackend(Protocol):
         """
         ...
 
+    async def find_foreign(self, session_key: str, nonce: str) -> EventId | None:
+        """An event of a stream whose key begins as `identity.FOREIGN` says, by its nonce. It is asked for seldom."""
+        ...
+
     async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Page:
         """The newest events before a place, in their order; with no nonce, the place is the end. Raises as `read`."""
         ...

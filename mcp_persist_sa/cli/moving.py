@@ -143,4 +143,23 @@ def _into(chosen: Chosen, title: str, work: Callable[[Store, OnProgress], Corout
         return _run(run(tell))
 
 
-COMMANDS = (copy, export_, import_)
+@click.command("import-mcp-persist")
+@on_database
+@with_output
+@click.argument("source")
+@click.option("--events-table", default="mcp_events", show_default=True)
+@click.option("--sessions-table", default="mcp_sessions", show_default=True)
+@_batch_size
+def import_mcp_persist(chosen: Chosen, output: Output, source: str, **options: Any) -> None:
+    """Write the sessions and events of an mcp-persist database, SOURCE, to the database.
+
+    Clients go on with the event ids that they have. It can be done again.
+    """
+    # The SDK is large, and the other commands here do not need it.
+    from mcp_persist_sa.operations.mcp_persist import import_mcp_persist as import_tables
+
+    moved = _into(chosen, "import", lambda store, tell: import_tables(source, store, **options, on_progress=tell))
+    _finish(moved, output, _said("Imported", moved))
+
+
+COMMANDS = (copy, export_, import_, import_mcp_persist)

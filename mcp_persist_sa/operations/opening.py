@@ -23,12 +23,17 @@ async def opened(where: Store | str, *, reads: bool = False) -> AsyncGenerator[S
         yield await where.open()
         return
     if reads:
-        _check_file(where)
+        check_file(where)
     async with open_store(where, **({"migrate": False} if reads else {})) as store:
         yield store
 
 
-def _check_file(dsn: str) -> None:
+def check_file(dsn: str) -> None:
+    """Refuse a SQLite file that is not there: it would be made, and be empty.
+
+    Raises:
+        StoreUnavailable: It is.
+    """
     parsed = parse(dsn)
     if parsed.kind == "sqlite" and parsed.address and not Path(parsed.address).exists():
         raise StoreUnavailable(f"The file {parsed.address!r} does not exist. Correct the DSN.")

@@ -4,51 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from mcp_persist_sa.dsn import ENVIRONMENT
 from tests.contract.support import fill, take
-from tests.moving.conftest import Pair
+from tests.moving.conftest import COMMAND, PATIENCE, Pair, Run
 from tests.moving.support import contents, fill_all_kinds, key_of, keys
-
-COMMAND = str(Path(sys.executable).with_name("mcp-persist-sa"))
-PATIENCE = 60
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    errors: str
-
-
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    def call(*words: str, **environment: str) -> Said:
-        clean = {name: value for name, value in os.environ.items() if name != ENVIRONMENT}
-        done = subprocess.run(
-            [COMMAND, *words],
-            cwd=tmp_path,
-            env={**clean, **environment},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        return Said(done.returncode, done.stdout, done.stderr)
-
-    return call
 
 
 async def test_a_copy_by_command(pair: Pair, run: Run) -> None:

@@ -105,6 +105,9 @@ class SQLBackend:
             lambda c: reads.read_page(c, session_key, after, reading, limit=limit, max_bytes=max_bytes)
         )
 
+    async def find_foreign(self, session_key: str, nonce: str) -> EventId | None:
+        return await self._read(lambda c: reads.find_foreign(c, session_key, nonce))
+
     async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Page:
         reading = self._reading
         return await self._read(
