@@ -109,7 +109,7 @@ class _Copying:
 
     async def _round(self, only: str | None, *, last: bool) -> None:
         moved = self.moved
-        moved.seen, moved.failed = 0, 0
+        moved.seen = moved.verified = moved.failed = 0
         moved.failures.clear()
         # What nodes have written to each other is for nobody else.
         self._left_out = {session_key(self._namespace, inbox_of(node)) for node in await self._source.nodes()}
@@ -148,6 +148,7 @@ class _Copying:
         known, verified = self._known.get(key, (b"", False))
         if known == digest:
             # Compared once it rests: who is busy would be read as a whole in each round.
+            self.moved.verified += verified
             return not verified
         if len(self._known) >= _REMEMBERED:
             self._known.clear()

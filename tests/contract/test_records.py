@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from mcp_persist_sa import NewEvent, RecordConflict, Session, Store
+from mcp_persist_sa import Event, NewEvent, RecordConflict, Session, Store, UnknownEvent
+from mcp_persist_sa.identity import new_foreign_stream_key, nonce_of_number
 from mcp_persist_sa.records import EventRecord, Parcel, Record, StateRecord, StreamRecord
-from tests.contract.support import Clock, fill, messages, to_the_end
+from tests.contract.support import Clock, fill, messages, take, to_the_end
 from tests.databases import Database
 from tests.moving.support import WILL, contents, fill_all_kinds, key_of, keys, outline
 
@@ -202,3 +203,25 @@ async def test_a_second_open_stream_of_a_name_is_refused(store: Store) -> None:
     assert await _write(store, [*first, stream._replace(finished=True), event]) is None
     page = await store.read("session", stream_id="1")
     assert messages(page) == ["first"]
+
+
+async def test_an_event_of_another_kind_of_store_is_found_by_its_number(store: Store) -> None:
+    await fill(store, "session", "1", 3)
+    stream, *events = await contents(store, "session")
+    await store.sessions.delete("session")
+    key = new_foreign_stream_key()
+    foreign = [_changed(stream, stream_key=key)]
+    foreign += [
+        event._replace(stream_key=key, nonce=nonce_of_number(7 * event.sequence))
+        for event in events
+        if isinstance(event, EventRecord)
+    ]
+    assert await _write(store, foreign) is None
+    assert messages(await store.read("session", after="7")) == ["2", "3"]
+    assert messages(await store.read_before("session", "14")) == ["1"]
+    tail = store.tail("session", "1", after="14")
+    assert [item.message for item in await take(tail, 1) if isinstance(item, Event)] == ["3"]
+    await tail.aclose()
+    for session_id, event_id in (("session", "8"), ("other", "7"), ("session", "0")):
+        with pytest.raises(UnknownEvent):
+            await store.read(session_id, after=event_id)
