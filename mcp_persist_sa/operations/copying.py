@@ -179,13 +179,14 @@ class _Copying:
     async def _copy_stream(self, key: str, stream: StreamRecord, there: StreamRecord | None) -> None:
         if stream == there:
             return
-        place = stream.purged_through if there is None else max(there.last_sequence, stream.purged_through)
+        begin = place = stream.purged_through if there is None else max(there.last_sequence, stream.purged_through)
         async with aclosing(event_pages(self._source, key, stream, place, self._size)) as pages:
             async for page in pages:
                 place = page[-1].sequence
                 # Never more than is there: from this number on a copy that was interrupted goes on.
                 await self._shipping.add(Parcel(key, (stream._replace(last_sequence=place), *page)))
-        await self._shipping.add(Parcel(key, (stream._replace(last_sequence=max(place, stream.last_sequence)),)))
+        if place == begin or place < stream.last_sequence:
+            await self._shipping.add(Parcel(key, (stream,)))
 
     # Comparing
 

@@ -22,7 +22,7 @@ class Shipping:
         self._size = size
         self._moved = moved
         self._on_progress = on_progress
-        self._waiting: list[Parcel] = []
+        self._waiting: list[tuple[str, list[Record]]] = []
         self._records = self._bytes = 0
         self._names: dict[str, str] = {}
 
@@ -35,12 +35,14 @@ class Shipping:
         self._names.clear()
 
     async def add(self, parcel: Parcel) -> None:
-        """Take a parcel, and write what there is once it is enough."""
+        """Take a parcel, which may become a part of a greater one, and write what there is once it is enough."""
         for record in parcel.records:
             if isinstance(record, Session):
                 self._names[parcel.session_key] = record.session_id
             self._bytes += _bytes(record)
-        self._waiting.append(parcel)
+        if not self._waiting or self._waiting[-1][0] != parcel.session_key:
+            self._waiting.append((parcel.session_key, []))
+        self._waiting[-1][1].extend(parcel.records)
         self._records += len(parcel.records)
         if self._records >= self._size.records or self._bytes >= self._size.bytes:
             await self.flush()
@@ -51,7 +53,8 @@ class Shipping:
         Raises:
             StoreUnavailable: It may be done again.
         """
-        parcels, self._waiting = self._waiting, []
+        parcels = [Parcel(key, tuple(records)) for key, records in self._waiting]
+        self._waiting = []
         self._records = self._bytes = 0
         if not parcels:
             return

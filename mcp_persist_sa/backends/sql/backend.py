@@ -223,10 +223,12 @@ class SQLBackend:
     # Records
 
     async def session_keys(self) -> AsyncIterator[list[str]]:
-        after = ""
-        while keys := await self._read(partial(outlines.session_keys, common=self._common(), after=after)):
-            yield keys
-            after = keys[-1]
+        after: str | None = ""
+        while after is not None:
+            page = await self._read(partial(outlines.session_keys, namespace=self._options.namespace, after=after))
+            if page.keys:
+                yield page.keys
+            after = page.last
 
     async def read_outline(self, session_key: str, *, after: Outline | None, limit: int, max_bytes: int) -> OutlinePage:
         return await self._read(

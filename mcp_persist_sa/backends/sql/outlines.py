@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -24,23 +24,32 @@ _CHOSEN = sa.bindparam("chosen", expanding=True, type_=sa.Text())
 
 
 def _next_keys(table: sa.Table) -> Any:
+    # Not by namespace: that index has the keys in another order, and each page would read all of it.
     following = (
-        sa.select(table.c.session_key)
-        .where(table.c.namespace == sa.bindparam("in_namespace", type_=sa.Text()), table.c.session_key > _AFTER)
+        sa.select(table.c.session_key, sa.func.min(table.c.namespace).label("namespace"))
+        .where(table.c.session_key > _AFTER)
         .group_by(table.c.session_key)
         .order_by(table.c.session_key)
         .limit(LIMIT)
         .subquery()
     )
-    return sa.select(following.c.session_key)
+    return sa.select(following.c.session_key, following.c.namespace)
 
 
-_KEYS = sa.union(*map(_next_keys, (sessions, session_state, streams))).order_by("session_key").limit(LIMIT)
+KEYS = sa.union(*map(_next_keys, (sessions, session_state, streams))).order_by("session_key").limit(LIMIT)
 
 
-def session_keys(connection: sa.Connection, common: Mapping[str, Any], after: str) -> list[str]:
-    """The keys of some sessions and handles, in their order."""
-    return list(connection.execute(_KEYS, {**common, "after": after, "limit": KEYS_AT_A_TIME}).scalars())
+class Keys(NamedTuple):
+    """Some keys of a namespace, and after which to look on; None at the end."""
+
+    keys: list[str]
+    last: str | None
+
+
+def session_keys(connection: sa.Connection, namespace: str, after: str) -> Keys:
+    """The keys of sessions and handles that follow one, in their order."""
+    rows = connection.execute(KEYS, {"after": after, "limit": KEYS_AT_A_TIME}).all()
+    return Keys([row.session_key for row in rows if row.namespace == namespace], rows[-1].session_key if rows else None)
 
 
 # What a session consists of
@@ -75,7 +84,7 @@ _STREAMS = sa.select(
     _newest.scalar_subquery().label("newest"),
     _newest.with_only_columns(events.c.created_at).scalar_subquery().label("newest_at"),
 ).where(streams.c.session_key == SESSION)
-_STREAM_PAGE = _STREAMS.where(streams.c.stream_key > _AFTER).order_by(streams.c.stream_key).limit(LIMIT)
+STREAM_PAGE = _STREAMS.where(streams.c.stream_key > _AFTER).order_by(streams.c.stream_key).limit(LIMIT)
 _STREAMS_CHOSEN = _STREAMS.where(streams.c.stream_key.in_(_CHOSEN))
 
 
@@ -94,7 +103,7 @@ def read_outline(
             return OutlinePage(found, True)
     key = after.stream_key if isinstance(after, StreamRecord) else ""
     values = {"for_session": session_key, "after": key, "limit": limit - len(found)}
-    found += map(_stream_record, connection.execute(_STREAM_PAGE, values))
+    found += map(_stream_record, connection.execute(STREAM_PAGE, values))
     return OutlinePage(found, len(found) == limit)
 
 
@@ -164,11 +173,12 @@ _SIZES = Hot(
     .order_by(events.c.sequence)
     .limit(LIMIT)
 )
-_EVENTS = Hot(
+EVENTS = (
     sa.select(events.c.sequence, events.c.nonce, events.c.final, events.c.created_at, events.c.message)
     .where(of_stream, events.c.sequence > _PLACE, events.c.sequence <= _THROUGH)
     .order_by(events.c.sequence)
 )
+_READ_EVENTS = Hot(EVENTS)
 
 
 def read_events(
@@ -189,5 +199,5 @@ def events_between(
     values = {"for_session": session_key, "for_stream": stream_key, "place": after, "through": through}
     return [
         EventRecord(stream_key, sequence, nonce, bool(final), moment(created_at), message)
-        for sequence, nonce, final, created_at, message in _EVENTS.rows(connection, values)
+        for sequence, nonce, final, created_at, message in _READ_EVENTS.rows(connection, values)
     ]

@@ -80,9 +80,10 @@ class Parcels:
         if news.state:
             rows = [{**whose, "written_by": _NOBODY, **record._asdict()} for record in news.state]
             connection.execute(self._put_state, rows)
-        # Those that have ended first: they make room for another of their name.
-        for record in sorted(news.streams, key=lambda record: not record.finished):
-            connection.execute(self._put_stream, {**whose, **record._asdict()})
+        if news.streams:
+            # Those that have ended first: they make room for another of their name.
+            ordered = sorted(news.streams, key=lambda record: not record.finished)
+            connection.execute(self._put_stream, [{**whose, **record._asdict()} for record in ordered])
         for record in news.streams:
             if record.stream_key in news.cut:
                 through = {"for_session": session_key, "for_stream": record.stream_key}
