@@ -54,6 +54,18 @@ async def test_what_was_copied_is_not_written_again(pair: Pair) -> None:
     await _assert_equal(source, target, "session")
 
 
+async def test_a_stream_that_has_ended_makes_room_for_the_next_of_its_name(pair: Pair) -> None:
+    source, target = await _open(pair)
+    for n in range(8):
+        await source.append("session", str(n), "open")
+    await copy(source, target)
+    for n in range(8):
+        await source.append("session", str(n), "end", final=True)
+        await source.append("session", str(n), "open again")
+    assert (await copy(source, target, batch_size=1)).failures == {}
+    await _assert_equal(source, target, "session")
+
+
 async def test_one_session_is_copied_alone(pair: Pair) -> None:
     source, target = await _open(pair)
     await fill(source, "one", "1", 3)
