@@ -179,8 +179,8 @@ class SessionBackend(Protocol):
         """A session that has not expired."""
         ...
 
-    async def session_is_open(self, session_key: str) -> bool:
-        """Whether there is a session that has neither expired nor been closed."""
+    async def open_sessions(self, session_keys: Set[str]) -> set[str]:
+        """Those sessions that have neither expired nor been closed."""
         ...
 
     async def update_session(

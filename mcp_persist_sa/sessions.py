@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -92,7 +92,12 @@ class Sessions:
 
     async def is_open(self, session_id: str) -> bool:
         """Whether there is such a session, and it was neither closed nor has expired: one read by primary key."""
-        return await self._backend.session_is_open(self._key(session_id))
+        return bool(await self.are_open([session_id]))
+
+    async def are_open(self, session_ids: Collection[str]) -> set[str]:
+        """Those of some sessions that are open, in one read by primary key."""
+        keys = {self._key(session_id): session_id for session_id in session_ids}
+        return {keys[key] for key in await self._backend.open_sessions(keys.keys())}
 
     async def amend_handshake(self, session_id: str, amend: Callable[[JSONValue], JSONValue]) -> Session:
         """Change the handshake of an open session, also where others do at the same time.

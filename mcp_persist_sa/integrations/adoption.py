@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Scope
 
 from mcp_persist_sa.errors import PersistError, SessionExists, SessionNotFound, StoreUnavailable
 from mcp_persist_sa.identity import new_session_id
-from mcp_persist_sa.integrations import asgi
+from mcp_persist_sa.integrations import asgi, permits
 from mcp_persist_sa.integrations.bounds import within
 from mcp_persist_sa.integrations.calls import NODE_GONE, SESSION_ENDED, Copy, current
 from mcp_persist_sa.integrations.sdk import principal
@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 _INITIALIZED: JSONValue = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 _QUIET = "mcp-persist-sa/"
 _RETRY = 0.2
-_OPEN_FOR = 0.05
-"""Seconds after which a node asks again whether a session is open. Whoever ends one waits as long before it says so."""
 
 
 class NotAdopted(PersistError):
@@ -48,6 +46,7 @@ class Copies:
         self._json_response = json_response
         self._copies: dict[str, Copy] = {}
         self._adopting: dict[str, asyncio.Lock] = {}
+        self._permits = permits.Permits(store, patience)
 
     def fresh(self, scope: Scope) -> Copy:
         """A copy for a session that may be about to be opened, under an id of its own."""
@@ -122,26 +121,16 @@ class Copies:
 
     async def _check(self, copy: Copy) -> None:
         """Find out that the session was not closed elsewhere. With the store away, it goes on."""
-        asked = time.monotonic()
-        if not copy.recorded or asked < copy.open_until:
+        if not copy.recorded:
             return
         try:
-            with within(self._patience):
-                is_open = await self._store.sessions.is_open(copy.session_id)
+            permitted = await self._permits.given(copy)
         except StoreUnavailable as error:
             copy.not_stored(error)
             return
-        if not is_open:
+        if not permitted:
             await self.end(copy, SESSION_ENDED)
             raise SessionNotFound("The session is over.")
-        copy.open_until = asked + _OPEN_FOR
-        copy.spawn(self._touch(copy))
-
-    async def _touch(self, copy: Copy) -> None:
-        try:
-            await self._store.sessions.touch(copy.session_id)
-        except PersistError as error:
-            logger.debug("Session %s was not touched: %s", copy.session_id, error)
 
     async def _adopt(self, session_id: str, who: str | None, scope: Scope) -> Copy:
         lock = self._adopting.setdefault(session_id, asyncio.Lock())
@@ -229,7 +218,7 @@ class Copies:
             await self._record(copy)
         with within(self._patience):
             await self._store.sessions.close(copy.session_id)
-        await asyncio.sleep(_OPEN_FOR)
+        await asyncio.sleep(permits.LASTS)
 
     def forget(self, copy: Copy) -> None:
         """Drop a copy that the SDK has ended."""
@@ -249,6 +238,7 @@ class Copies:
 
     async def close(self) -> None:
         """End the calls of all copies; the SDK ends the copies themselves."""
+        await self._permits.close()
         await asyncio.gather(*(copy.close(patience=self._patience) for copy in self._copies.values()))
         self._copies.clear()
 

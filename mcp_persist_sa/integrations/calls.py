@@ -146,7 +146,7 @@ class Copy:
         calls: Those that run, by stream id.
         at_rest: Set while none runs.
         last_used: By the monotonic clock.
-        open_until: By the monotonic clock: until then it need not be asked whether the session is open.
+        permitted_until: By the monotonic clock: until then nobody need ask whether the session is open.
         lock: Held while the copy is made or brought up to date.
         numbering: Of what the server asks its client in this copy.
         delivering: Held while the SDK is given what its client said to another node.
@@ -168,7 +168,7 @@ class Copy:
         self.at_rest = asyncio.Event()
         self.at_rest.set()
         self.last_used = time.monotonic()
-        self.open_until = 0.0
+        self.permitted_until = 0.0
         self.lock = asyncio.Lock()
         self.numbering = Numbering(store.node_id)
         self.delivering = asyncio.Lock()

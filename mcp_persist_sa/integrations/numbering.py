@@ -75,18 +75,21 @@ class Numbering:
         return sdk.with_changes(message, changes) if changes else message
 
     def _changes(self, message: Any) -> dict[str, Any]:
-        method: str | None = getattr(message, "method", None)
-        params: Any = getattr(message, "params", None)
-        if method is not None and getattr(message, "id", None) is not None:
+        if isinstance(message, sdk.JSONRPCRequest):
             public = self._public(message.id)
             self._unanswered.add(public)
-            return {"id": public, **self._token_changes(params)}
-        cancelled = value_of(params, "requestId")
-        if method == CANCELLED and cancelled is not None:
-            public = self._public(cancelled)
-            self._unanswered.discard(public)
-            return {"params": {**params, "requestId": public}}
+            return {"id": public, **self._token_changes(message.params)}
+        if isinstance(message, sdk.JSONRPCNotification) and message.method == CANCELLED:
+            return self._cancelled(message.params)
         return {}
+
+    def _cancelled(self, params: Any) -> dict[str, Any]:
+        cancelled = value_of(params, "requestId")
+        if cancelled is None:
+            return {}
+        public = self._public(cancelled)
+        self._unanswered.discard(public)
+        return {"params": {**params, "requestId": public}}
 
     def _token_changes(self, params: Any) -> dict[str, Any]:
         meta = value_of(params, "_meta")

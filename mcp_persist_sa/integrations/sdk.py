@@ -10,7 +10,9 @@ from typing import Any
 from mcp.server.auth.middleware import bearer_auth
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.streamable_http import EventStore as EventStore
-from mcp.types import JSONRPCMessage
+from mcp.types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
+from mcp.types import JSONRPCNotification as JSONRPCNotification
+from mcp.types import JSONRPCRequest as JSONRPCRequest
 from pydantic import RootModel, TypeAdapter
 
 from mcp_persist_sa.models import JSONValue
@@ -40,6 +42,7 @@ UNHEARD: JSONValue = (
 1.x logs an answer to nothing as an error, and tells the client; 2.x shows each notification to the server's middleware.
 """
 
+_ANSWERS = (JSONRPCResponse, JSONRPCError)
 _MAX_OWNER = 255
 _messages: TypeAdapter[Any] = TypeAdapter(JSONRPCMessage)
 
@@ -63,7 +66,9 @@ def wire_text(message: Any) -> str:
 
 def inner(message: Any) -> Any:
     """The request, notification or response that a message is; 1.x wraps it."""
-    return getattr(message, "root", message)
+    # Its type is asked for: a model takes long to say that it has no such attribute.
+    unwrapped: Any = message
+    return unwrapped.root if isinstance(message, RootModel) else message
 
 
 def with_changes(message: Any, changes: Mapping[str, Any]) -> Any:
@@ -74,7 +79,7 @@ def with_changes(message: Any, changes: Mapping[str, Any]) -> Any:
 
 def answers(message: Any) -> bool:
     """Whether a message is the response to a request, with its result or an error."""
-    return not hasattr(inner(message), "method")
+    return isinstance(inner(message), _ANSWERS)
 
 
 def is_message(value: JSONValue) -> bool:

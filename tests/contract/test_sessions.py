@@ -520,7 +520,11 @@ async def test_only_an_open_session_is_open_and_can_be_amended(store: Store) -> 
     assert not await store.sessions.is_open("unknown")
     session = (await store.sessions.create()).session_id
     assert await store.sessions.is_open(session)
+    other = (await store.sessions.create()).session_id
+    assert await store.sessions.are_open(["unknown", session, other]) == {session, other}
     await store.sessions.close(session)
     assert not await store.sessions.is_open(session)
+    assert await store.sessions.are_open([session, other]) == {other}
+    assert await store.sessions.are_open([]) == set()
     with pytest.raises(SessionNotFound):
         await store.sessions.amend_handshake(session, lambda now: now)

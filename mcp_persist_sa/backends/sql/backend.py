@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import count
@@ -160,8 +160,8 @@ class SQLBackend:
     async def session(self, session_key: str) -> Session | None:
         return await self._read(lambda c: sessions.get(c, session_key, self._common()))
 
-    async def session_is_open(self, session_key: str) -> bool:
-        return await self._read(lambda c: sessions.is_open(c, session_key, self._common()))
+    async def open_sessions(self, session_keys: Set[str]) -> set[str]:
+        return await self._read(lambda c: sessions.open_among(c, session_keys, self._common()))
 
     async def update_session(
         self, session_key: str, values: Mapping[str, Any], expected: Mapping[str, Any] | None = None

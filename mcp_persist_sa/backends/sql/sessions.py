@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.errors import InvalidInput, SessionExists, SessionLimitReached
 from mcp_persist_sa.models import Session, SessionPage
 from mcp_persist_sa.protocols import SessionFilter
@@ -22,7 +21,8 @@ _NAMESPACE = sa.bindparam("in_namespace", type_=sa.Text())
 _alive = sa.or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > now())
 _open = sa.and_(_alive, sessions.c.closed_at.is_(None))
 
-_IS_OPEN = Hot(sa.select(sa.true()).where(sessions.c.session_key == _KEY, _open))
+_KEYS = sa.bindparam("for_sessions", type_=sa.Text(), expanding=True)
+_OPEN_AMONG = sa.select(sessions.c.session_key).where(sessions.c.session_key.in_(_KEYS), _open)
 _GET = sa.select(sessions).where(sessions.c.session_key == _KEY, _alive)
 
 _USED = {"last_seen_at": now(), "expires_at": after(now(), "session_ttl")}
@@ -63,9 +63,9 @@ def get(connection: sa.Connection, session_key: str, common: Mapping[str, Any]) 
     return None if row is None else session_of(row)
 
 
-def is_open(connection: sa.Connection, session_key: str, common: Mapping[str, Any]) -> bool:
-    """Whether there is an open session."""
-    return bool(_IS_OPEN.rows(connection, {"for_session": session_key, **common}))
+def open_among(connection: sa.Connection, session_keys: Set[str], common: Mapping[str, Any]) -> set[str]:
+    """Those sessions that are open."""
+    return {*connection.execute(_OPEN_AMONG, {"for_sessions": [*session_keys], **common}).scalars()}
 
 
 def update(
