@@ -30,6 +30,7 @@ from mcp_persist_sa.errors import (
     UnknownEvent,
     VersionConflict,
 )
+from mcp_persist_sa.metrics import LoggingMetrics, Metrics
 from mcp_persist_sa.migrate import upgrade
 from mcp_persist_sa.models import (
     Event,
@@ -38,6 +39,7 @@ from mcp_persist_sa.models import (
     NewEvent,
     NotifierHealth,
     Page,
+    PoolHealth,
     Purged,
     Session,
     SessionPage,
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
         session_id,
         session_state,
     )
+    from mcp_persist_sa.telemetry import OpenTelemetry
 
 __all__ = [
     "AccessDenied",
@@ -72,14 +75,18 @@ __all__ = [
     "InvalidDSN",
     "InvalidInput",
     "InvalidOption",
+    "LoggingMetrics",
+    "Metrics",
     "MissingExtra",
     "NewEvent",
     "NotifierHealth",
+    "OpenTelemetry",
     "Options",
     "OutcomeUnknown",
     "Overloaded",
     "Page",
     "PersistError",
+    "PoolHealth",
     "Purged",
     "Receipt",
     "RecordConflict",
@@ -121,6 +128,10 @@ _OF_SERVERS = {"DurableSessions", "EventStore", "SubscriptionBus", "persist", "s
 
 def __getattr__(name: str) -> Any:
     """Import what serves servers when it is asked for: the SDK is large, and a migration does not need it."""
+    if name == "OpenTelemetry":
+        from mcp_persist_sa.telemetry import OpenTelemetry
+
+        return OpenTelemetry
     if name not in _OF_SERVERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mcp_persist_sa import integrations

@@ -30,7 +30,7 @@ _KINDS = {
     "redis+cluster": "redis",
     "redis+sentinel": "redis",
 }
-_OPTIONS = {option.name for option in fields(Options)} - {"password", "clock", "connect_args"}
+_OPTIONS = {option.name for option in fields(Options)} - {"password", "clock", "connect_args", "metrics"}
 _TEXTS = {"namespace", "schema", "synchronous"}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, Protocol
 
 from mcp_persist_sa.models import Purged
@@ -84,6 +84,29 @@ class Stats:
     last_hour: Rate
     largest: tuple[Holding, ...]
     nodes: int
+
+
+class TendingBackend(Protocol):
+    """Can be kept in order."""
+
+    async def tend(self, node_id: str, lease: timedelta, pause: timedelta) -> Purged | None:
+        """Remove what has expired, as the only node that does; None if another one does, or is to do it next.
+
+        Writers are not held up. Whoever has done it has the right to do it next, until the pause and a lease are over.
+
+        Args:
+            node_id: This node.
+            lease: For how long nobody else does it if this node dies meanwhile.
+            pause: After which this node means to do it again.
+
+        Raises:
+            StoreUnavailable: It could not be done.
+        """
+        ...
+
+    async def leave_tending(self, node_id: str) -> None:
+        """Leave it to another node."""
+        ...
 
 
 class OversightBackend(Protocol):

@@ -18,13 +18,14 @@ from mcp_persist_sa.models import (
     NewEvent,
     NotifierHealth,
     Page,
+    PoolHealth,
     Purged,
     Session,
     SessionPage,
     StateEntry,
     StreamInfo,
 )
-from mcp_persist_sa.oversight import OversightBackend
+from mcp_persist_sa.oversight import OversightBackend, TendingBackend
 from mcp_persist_sa.records import RecordBackend
 
 
@@ -265,7 +266,16 @@ class NodeBackend(Protocol):
         ...
 
 
-class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, RecordBackend, OversightBackend, Protocol):
+class Backend(
+    EventBackend,
+    SessionBackend,
+    StateBackend,
+    NodeBackend,
+    RecordBackend,
+    OversightBackend,
+    TendingBackend,
+    Protocol,
+):
     """Keeps everything."""
 
     async def purge(self) -> Purged:
@@ -278,6 +288,10 @@ class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, RecordBac
         Raises:
             PersistError: It cannot be read.
         """
+        ...
+
+    def pool(self) -> PoolHealth | None:
+        """How busy its connections are; None where it is not known."""
         ...
 
     async def close(self) -> None:

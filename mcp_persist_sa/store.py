@@ -17,7 +17,9 @@ from mcp_persist_sa.dsn import default_dsn, parse
 from mcp_persist_sa.errors import InvalidInput, PersistError, StoreClosed
 from mcp_persist_sa.events import Events
 from mcp_persist_sa.identity import REQUEST_STATE, RESERVED, EventId, escape_stream_id
+from mcp_persist_sa.janitor import Janitor
 from mcp_persist_sa.keys import DAY, HOUR, Secret, shared_keys
+from mcp_persist_sa.measuring import measured
 from mcp_persist_sa.models import Health, NewEvent, Purged
 from mcp_persist_sa.nodes import Node
 from mcp_persist_sa.opening import Opened, open_dsn, open_engine
@@ -77,7 +79,8 @@ class Store(Events):
     async def _open(self) -> None:
         warn_of_unlimited(self._options)
         opening = open_dsn if isinstance(self._source, str) else open_engine
-        self._opened = opened = await opening(self._source, self._options)  # type: ignore[arg-type]
+        found: Opened = await opening(self._source, self._options)  # type: ignore[arg-type]
+        self._opened = opened = found._replace(backend=measured(found.backend, self._options.metrics))
         self._writer = Writer(
             opened.backend,
             opened.notifier.notify,
@@ -86,6 +89,7 @@ class Store(Events):
         )
         self._sessions = Sessions(opened.backend, opened.notifier, self._options)
         self._node = Node(opened.backend, timedelta(seconds=self._options.node_lease))
+        self._janitor = Janitor(opened.backend, self._options)
 
     async def close(self) -> None:
         """Write what is queued, and disconnect. Whoever cancels this only stops to wait for it."""
@@ -98,6 +102,7 @@ class Store(Events):
     async def _close(self, opened: Opened) -> None:
         try:
             await self._writer.close(self._options.timeout)
+            await self._janitor.stop()
             await self._node.leave()
         finally:
             await opened.notifier.close()
@@ -150,7 +155,8 @@ class Store(Events):
                 revision, error = await opened.backend.revision(), None
             except PersistError as failure:
                 error = str(failure)
-        return Health(error is None, time.monotonic() - begin, revision, error, opened.notifier.health())
+        latency, pool = time.monotonic() - begin, opened.backend.pool()
+        return Health(error is None, latency, revision, error, opened.notifier.health(), pool)
 
     async def stats(self, *, exact: bool = False) -> Stats:
         """What the namespace holds: sessions, streams, events, rates, the oldest and the largest.
@@ -287,11 +293,13 @@ class Store(Events):
     async def join(self) -> None:
         """Make this process a node that is seen to live, by a lease in the database, until the store is closed.
 
+        One of the nodes removes what has expired, every `purge_interval` seconds.
+
         Raises:
             StoreUnavailable: The database cannot be reached.
         """
         _ = self._now_open
-        await self._node.join()
+        self._janitor.start(await self._node.join())
 
     async def nodes(self) -> dict[str, bool]:
         """The nodes of this namespace, and of each whether its lease holds: a dead one is kept in mind for an hour.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -36,7 +36,10 @@ def _record(session: Session) -> dict[str, Any]:
 
 def _client(session: Session) -> str | None:
     info: Any = session.client_info
-    return f"{info.get('name')} {info.get('version', '')}".strip() if isinstance(info, dict) else None
+    if not isinstance(info, Mapping):
+        return None
+    given = cast("Mapping[str, Any]", info)
+    return f"{given.get('name')} {given.get('version', '')}".strip()
 
 
 @click.group()

@@ -97,6 +97,9 @@ def _retention(options: Options) -> Iterator[Finding]:
     if not options.background:
         advice = "Run `mcp-persist-sa purge` every hour; events of other processes are polled for."
         yield Finding("background", "note", "the store runs no tasks of its own", advice)
+    elif options.purge_interval is None:
+        advice = "Run `mcp-persist-sa purge` every hour, or set purge_interval."
+        yield Finding("background", "note", "no node removes what has expired by itself", advice)
 
 
 async def _open(store: Store, safe: str) -> AsyncGenerator[Finding, None]:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from mcp_persist_sa import Gap, HistoryLost, NewEvent, Purged, Store, UnknownEvent
-from mcp_persist_sa.backends.sql import purge, retention
+from mcp_persist_sa.backends.sql import cutting, purge
 from tests.contract.support import Clock, execute, fill, messages, rest, take, to_the_end
 from tests.databases import Database
 
@@ -307,7 +307,7 @@ async def test_events_are_stored_once_though_what_is_over_a_limit_cannot_be_remo
 ) -> None:
     store = await database.open(max_events_per_stream=10)
     with monkeypatch.context() as broken:
-        broken.setattr(retention, "remove", _fails)
+        broken.setattr(cutting, "remove", _fails)
         ids = await asyncio.gather(*(store.append("session", "1", str(n)) for n in range(1, 31)))
     assert "the removal fails" in caplog.text
     assert await _numbers(store) == list(range(1, 31))

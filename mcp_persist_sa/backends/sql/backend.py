@@ -13,16 +13,17 @@ import sqlalchemy as sa
 from mcp_persist_sa.backends.sql import nodes, outlines, reads, sessions, state, stats, streams
 from mcp_persist_sa.backends.sql.appends import Appends, is_one_statement
 from mcp_persist_sa.backends.sql.arrivals import Gate
+from mcp_persist_sa.backends.sql.cutting import Cut
 from mcp_persist_sa.backends.sql.examining import examine
 from mcp_persist_sa.backends.sql.parcels import Parcels
 from mcp_persist_sa.backends.sql.purge import Purge
 from mcp_persist_sa.backends.sql.reading import Reading
-from mcp_persist_sa.backends.sql.retention import Cut
+from mcp_persist_sa.backends.sql.tending import Tending
 from mcp_persist_sa.compatibility import revision_of
 from mcp_persist_sa.database import Database, Failure, once, read, write
 from mcp_persist_sa.errors import RecordConflict, SessionExists, SessionLimitReached
 from mcp_persist_sa.identity import EventId, new_stream_key
-from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
+from mcp_persist_sa.models import JSONValue, Page, PoolHealth, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.oversight import Finding, Stats
 from mcp_persist_sa.protocols import Append, Located, Place, SessionFilter
@@ -43,6 +44,7 @@ class SQLBackend:
         self._parcels = Parcels(database.dialect, options.namespace)
         self._writer_id = new_stream_key()
         self._purge = Purge(database, options, self._common)
+        self._tending = Tending(database, options, self._common)
 
     def _now(self) -> datetime | None:
         if self._options.clock is not None:
@@ -154,7 +156,7 @@ class SQLBackend:
             if found is not None or isinstance(error, SessionLimitReached):
                 raise
         # What an expired session left behind is not for the next one of its id.
-        await self._purge.session(session_key, if_expired=True)
+        await self._purge.sessions([session_key], if_expired=True)
         return await create()
 
     async def session(self, session_key: str) -> Session | None:
@@ -252,8 +254,14 @@ class SQLBackend:
 
     # Oversight
 
+    async def tend(self, node_id: str, lease: timedelta, pause: timedelta) -> Purged | None:
+        return await self._tending.turn(node_id, lease, pause)
+
+    async def leave_tending(self, node_id: str) -> None:
+        await self._tending.leave(node_id)
+
     async def stats(self, *, exact: bool) -> Stats:
-        return await self._read(lambda c: stats.figures(c, self._common(), exact=exact))
+        return await self._read(lambda c: stats.figures(c, self._common(), self._options.schema, exact=exact))
 
     async def purgeable(self) -> Purged:
         return await self._purge.foreseen()
@@ -263,6 +271,9 @@ class SQLBackend:
 
     async def revision(self) -> str | None:
         return await self._once(revision_of, atomic=False, writes=False)
+
+    def pool(self) -> PoolHealth | None:
+        return self._database.pool()
 
     async def close(self) -> None:
         await self._database.close()

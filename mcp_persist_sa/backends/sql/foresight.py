@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from mcp_persist_sa.backends.sql.cutting import Cut
 from mcp_persist_sa.backends.sql.removal import no_session
-from mcp_persist_sa.backends.sql.retention import Cut
 from mcp_persist_sa.backends.sql.state import expired as state_expired
 from mcp_persist_sa.models import Purged
 from mcp_persist_sa.schema import events, session_state, sessions, streams

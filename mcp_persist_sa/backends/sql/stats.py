@@ -13,8 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from mcp_persist_sa.backends.sql import nodes
+from mcp_persist_sa.backends.sql.names import quoted_names
 from mcp_persist_sa.oversight import Holding, Rate, Stats
-from mcp_persist_sa.schema import events, metadata, sessions, streams
+from mcp_persist_sa.schema import events, sessions, streams
 from mcp_persist_sa.sqltypes import before, now
 
 _HOW_MANY = 5
@@ -87,7 +88,7 @@ _BYTES = (
 )
 
 
-def figures(connection: sa.Connection, common: Mapping[str, Any], *, exact: bool) -> Stats:
+def figures(connection: sa.Connection, common: Mapping[str, Any], schema: str | None, *, exact: bool) -> Stats:
     """What a namespace holds."""
     values = {**common, "minute": _MINUTE, "hour": _HOUR}
     of_sessions = connection.execute(SESSIONS, values).one()
@@ -102,7 +103,7 @@ def figures(connection: sa.Connection, common: Mapping[str, Any], *, exact: bool
         streams_unfinished=of_streams.unfinished,
         events=of_streams.events if counted is None else counted.events,
         message_bytes=None if counted is None else counted.bytes,
-        disk_bytes=_disk_bytes(connection),
+        disk_bytes=_disk_bytes(connection, schema),
         oldest_session=of_sessions.oldest,
         oldest_stream=of_streams.oldest,
         last_minute=Rate(of_sessions.last_minute, recent.minute, recent.events_of_minute),
@@ -112,11 +113,9 @@ def figures(connection: sa.Connection, common: Mapping[str, Any], *, exact: bool
     )
 
 
-def _disk_bytes(connection: sa.Connection) -> int:
+def _disk_bytes(connection: sa.Connection, schema: str | None) -> int:
     if connection.dialect.name == "sqlite":
         pages, size = (connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("page_count", "page_size"))
         return (pages or 0) * (size or 0)
-    schema = (connection.get_execution_options().get("schema_translate_map") or {}).get(None)
-    quoted = "" if schema is None else f"{connection.dialect.identifier_preparer.quote(schema)}."
-    sizes = (sa.func.pg_total_relation_size(f"{quoted}{name}") for name in metadata.tables)
+    sizes = map(sa.func.pg_total_relation_size, quoted_names(connection, schema).values())
     return sum(connection.execute(sa.select(*sizes)).one())

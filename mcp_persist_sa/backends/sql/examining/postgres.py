@@ -7,9 +7,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from mcp_persist_sa.backends.sql.names import quoted_names
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.oversight import Finding
-from mcp_persist_sa.schema import metadata, revisions
+from mcp_persist_sa.schema import revisions
 
 _PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _SETTINGS = (
@@ -65,9 +66,9 @@ def _durability(row: Any) -> Finding:
 
 
 def _rights(connection: sa.Connection, role: str, schema: str | None) -> Finding:
-    prefix = "" if schema is None else f"{connection.dialect.identifier_preparer.quote(schema)}."
-    wanted = [(f"{prefix}{name}", privilege) for name in metadata.tables for privilege in _PRIVILEGES]
-    wanted = [pair for pair in wanted if pair[1] == "SELECT" or not pair[0].endswith(revisions.name)]
+    names = quoted_names(connection, schema)
+    wanted = [(names[name], privilege) for name in names for privilege in _PRIVILEGES if name != revisions.name]
+    wanted.append((names[revisions.name], "SELECT"))
     has = connection.execute(sa.select(*(sa.func.has_table_privilege(*pair) for pair in wanted))).one()
     missing = [pair for pair, granted in zip(wanted, has, strict=True) if not granted]
     if not missing:

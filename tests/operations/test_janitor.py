@@ -1,0 +1,202 @@
+"""Retention that runs by itself: one node at a time does it, and one that dies is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mcp_persist_sa import Purged, Store, StoreUnavailable
+from mcp_persist_sa.backends.sql.chunks import Chunks
+from mcp_persist_sa.janitor import Janitor
+from mcp_persist_sa.options import Options
+from mcp_persist_sa.oversight import TendingBackend
+from mcp_persist_sa.protocols import Backend
+from tests.contract.support import PATIENCE, Clock, execute, fill
+from tests.databases import Database
+from tests.servers import ChildProcess
+
+LEASE, PAUSE = timedelta(seconds=15), timedelta(seconds=60)
+ONE, OTHER = "1" * 16, "2" * 16
+
+
+def backend(store: Store) -> Backend:
+    """What stands behind a store, where a node is an argument."""
+    return store._now_open.backend  # pyright: ignore[reportPrivateUsage]
+
+
+async def stored(database: Database) -> int:
+    [(count,)] = await execute(database, "SELECT count(*) FROM mcp_events")
+    return count
+
+
+async def until(reached: Callable[[Any], bool], count: Callable[[], Any]) -> None:
+    """Look again and again until the count is such."""
+
+    async def look() -> None:
+        while not reached(await count()):  # noqa: ASYNC110 - another process does it
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(look(), PATIENCE)
+
+
+async def test_a_node_removes_what_has_expired_by_itself(database: Database, clock: Clock) -> None:
+    store = await database.open(clock=clock, event_ttl=60, purge_interval=0.01)
+    await store.sessions.create("session")
+    await fill(store, "session", "1", 300)
+    clock.advance(hours=1)
+    await fill(store, "other", "1", 2)
+    await store.join()
+
+    async def count() -> int:
+        return (await store.stats(exact=True)).events
+
+    await until(lambda found: found == 2, count)
+    assert (await store.stats()).sessions == 0
+
+
+async def test_one_has_the_duty_until_its_lease_is_over(shared_database: Database, clock: Clock) -> None:
+    one, other = [backend(await shared_database.open(clock=clock)) for _ in range(2)]
+    assert await one.tend(ONE, LEASE, PAUSE) == Purged()
+    clock.advance(seconds=74)
+    assert await other.tend(OTHER, LEASE, PAUSE) is None
+    assert await one.tend(ONE, LEASE, PAUSE) == Purged()
+    clock.advance(seconds=74)
+    assert await other.tend(OTHER, LEASE, PAUSE) is None
+    clock.advance(seconds=1)
+    assert await other.tend(OTHER, LEASE, PAUSE) == Purged()
+    assert await one.tend(ONE, LEASE, PAUSE) is None
+    await one.leave_tending(ONE)
+    assert await one.tend(ONE, LEASE, PAUSE) is None
+    await other.leave_tending(OTHER)
+    assert await one.tend(ONE, LEASE, PAUSE) == Purged()
+
+
+async def test_each_namespace_has_its_own(shared_database: Database) -> None:
+    for namespace in ("", "one", "two"):
+        store = await shared_database.open(namespace=namespace)
+        assert await backend(store).tend(ONE if namespace else OTHER, LEASE, PAUSE) == Purged()
+
+
+async def test_of_one_that_was_slow_nothing_more_is_done(
+    shared_database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = await shared_database.open(clock=clock, event_ttl=60)
+    await fill(slow, "session", "1", 1000)
+    clock.advance(hours=1)
+    began, go_on = asyncio.Event(), asyncio.Event()
+    write = Chunks.write
+
+    async def write_slowly(self: Chunks, work: Any, *, atomic: bool = True) -> Any:
+        result = await write(self, work, atomic=atomic)
+        began.set()
+        await go_on.wait()
+        return result
+
+    with monkeypatch.context() as slowly:
+        slowly.setattr(Chunks, "write", write_slowly)
+        working = asyncio.ensure_future(backend(slow).tend(ONE, LEASE, PAUSE))
+        await asyncio.wait_for(began.wait(), PATIENCE)
+    left = await stored(shared_database)
+    assert 0 < left < 1000
+    other = await shared_database.open(clock=clock, event_ttl=60)
+    assert await backend(other).tend(OTHER, LEASE, PAUSE) is None
+    clock.advance(seconds=15)
+    # The other one takes over, and is itself not done when the slow one goes on.
+    await fill(other, "session", "2", 500)
+    clock.advance(hours=1)
+    taken_over = await backend(other).tend(OTHER, LEASE, PAUSE)
+    assert taken_over is not None
+    assert taken_over.events == left + 500
+    await fill(other, "session", "3", 500)
+    clock.advance(seconds=70)
+    go_on.set()
+    assert await asyncio.wait_for(working, PATIENCE) is None
+    assert await stored(shared_database) == 500
+
+
+async def test_one_that_is_killed_is_replaced(shared_database: Database) -> None:
+    count = 20_000
+    past = Clock()
+    past.advance(days=-3650)
+    store = await shared_database.open(clock=past)
+    for n in range(10):
+        await fill(store, "session", str(n), count // 10)
+    options = {"purge_interval": 0.05, "node_lease": 1}
+    arguments = json.dumps([shared_database.dsn, options])
+
+    async def left() -> int:
+        return await stored(shared_database)
+
+    async with ChildProcess("-m", "tests.operations.child_node", arguments, timeout=PATIENCE) as child:
+        node_id = await child.read_line()
+        await until(lambda found: found < count, left)
+        assert await execute(shared_database, "SELECT holder FROM mcp_leases") == [(node_id,)]
+        standing_by = await shared_database.open(**options)
+        await standing_by.join()
+        await child.kill()
+    assert await left() > 0
+    await until(lambda found: found == 0, left)
+    assert await execute(shared_database, "SELECT holder FROM mcp_leases") == [(standing_by.node_id,)]
+
+
+async def test_one_that_leaves_is_replaced_at_once(shared_database: Database) -> None:
+    options: dict[str, Any] = {"purge_interval": 0.01, "node_lease": 3600}
+    leaving, staying = await shared_database.open(**options), await shared_database.open(**options)
+    await leaving.join()
+
+    async def holders() -> list[str]:
+        return [holder for (holder,) in await execute(shared_database, "SELECT holder FROM mcp_leases")]
+
+    await until(bool, holders)
+    await staying.join()
+    assert await holders() == [leaving.node_id]
+    await leaving.close()
+    await until(lambda found: found == [staying.node_id], holders)
+
+
+class Failing(TendingBackend):
+    """Fails the first time."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.came_again = asyncio.Event()
+
+    async def tend(self, node_id: str, lease: timedelta, pause: timedelta) -> Purged | None:
+        self.calls += 1
+        if self.calls == 1:
+            raise StoreUnavailable("the database is away")
+        self.came_again.set()
+        return Purged(events=7)
+
+    async def leave_tending(self, node_id: str) -> None:
+        raise StoreUnavailable("the database is away")
+
+
+async def test_a_database_that_is_away_is_said_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    failing = Failing()
+    janitor = Janitor(failing, Options(purge_interval=0.01))
+    janitor.start(ONE)
+    await asyncio.wait_for(failing.came_again.wait(), PATIENCE)
+    await asyncio.sleep(0)
+    await janitor.stop()
+    assert "could not be removed; it is tried again: the database is away" in caplog.text
+    assert "events=7" in caplog.text
+    assert "when this node's lease is over" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"purge_interval": None}, {"background": False, "purge_interval": 0.01}])
+async def test_where_it_is_by_command_nothing_runs(options: dict[str, Any]) -> None:
+    failing = Failing()
+    janitor = Janitor(failing, Options(**options))
+    janitor.start(ONE)
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(failing.came_again.wait(), 0.05)
+    await janitor.stop()
+    assert failing.calls == 0
