@@ -19,12 +19,13 @@ async def opened(where: Store | str, *, reads: bool = False) -> AsyncGenerator[S
         where: A store, or its DSN.
         reads: Whether it is only read from, so that nothing is to be created there.
     """
-    if isinstance(where, Store):
-        yield await where.open()
+    if isinstance(where, Store) and where.is_open:
+        yield where
         return
-    if reads:
+    if isinstance(where, str) and reads:
         check_file(where)
-    async with open_store(where, **({"migrate": False} if reads else {})) as store:
+    options = {"migrate": False} if reads else {}
+    async with open_store(where, **options) if isinstance(where, str) else where as store:
         yield store
 
 

@@ -140,7 +140,13 @@ async def test_what_cannot_begin_is_said(pair: Pair) -> None:
         await copy(source, await pair.target.open(namespace="other"))
     with pytest.raises(StoreUnavailable, match="does not exist"):
         await copy("sqlite:///nowhere.db", target)
+
+
+async def test_a_store_is_left_as_it_was(pair: Pair) -> None:
+    source, target = await _open(pair)
     await target.close()
+    await copy(source, target)
+    assert (source.is_open, target.is_open) == (True, False)
 
 
 class Interrupted(Exception):

@@ -40,7 +40,7 @@ async def test_the_shell_examples_run(tmp_path: Path, new_postgres: Callable[[],
     await old.create()
     await old.add(1, f"{ONE}:7", '{"jsonrpc":"2.0","id":7,"result":{}}')
     new_dsn = new_postgres()
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 3
     for block in BLOCKS:
         done = await asyncio.to_thread(_run, block, tmp_path, new_dsn)
         assert (done.returncode, done.stderr) == (0, ""), block
