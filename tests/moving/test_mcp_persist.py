@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import gzip
 import json
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
@@ -15,13 +17,17 @@ from typing import Any
 
 import asyncpg
 import pytest
+from mcp.server.mcpserver import MCPServer
+from starlette.types import Message
 
-from mcp_persist_sa import Event, InvalidDSN, SchemaMissing, Store, StoreUnavailable, UnknownEvent
+from mcp_persist_sa import Event, InvalidDSN, SchemaMissing, Store, StoreUnavailable, UnknownEvent, persist
+from mcp_persist_sa.integrations import asgi
 from mcp_persist_sa.operations import copy, import_mcp_persist
 from tests.contract.support import Clock, messages, rest, to_the_end
 from tests.databases import Database, make
-from tests.moving.conftest import Run
+from tests.moving.conftest import PATIENCE, Run
 from tests.moving.support import contents, keys
+from tests.test_integrations import scope
 
 ONE, OTHER = "0123456789abcdef0123456789abcdef", "f123456789abcdef0123456789abcdef"
 THEN = 1893499200.25
@@ -160,6 +166,39 @@ async def test_a_client_goes_on_with_the_id_that_it_has(old: Old, new: Database,
             await store.read(ONE, after=unknown)
         with pytest.raises(UnknownEvent):
             await rest(store.tail(ONE, after=unknown))
+
+
+async def _get(app: Any, session_id: str, last_event_id: str) -> tuple[int, str]:
+    """The status of a GET, and its body to the end."""
+    headers = {"accept": "text/event-stream", "mcp-session-id": session_id, "last-event-id": last_event_id}
+    found: list[Message] = []
+
+    async def send(message: Message) -> None:
+        found.append(message)
+
+    given = [*scope()["headers"], *((name.encode(), value.encode()) for name, value in headers.items())]
+    request = app({**scope(), "method": "GET", "headers": given}, asgi.receiving(b""), send)
+    await asyncio.wait_for(request, PATIENCE)
+    return found[0]["status"], b"".join(message.get("body", b"") for message in found[1:]).decode()
+
+
+# sse_starlette leaves the stream open from which it has read the response.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_server_takes_the_session_over_and_goes_on(old: Old, new: Database) -> None:
+    await old.create()
+    await old.add_session(ONE, handshake=json.dumps(HANDSHAKE))
+    for number, payload in enumerate(["", _progress(1), _progress(2), ANSWER], 1):
+        await old.add(number, f"{ONE}:7", payload)
+    store = await new.open(event_ttl=None)
+    await import_mcp_persist(old.dsn, store)
+    app = persist(MCPServer("x"), store)
+    async with app.router.lifespan_context(app):
+        status, body = await _get(app, ONE, "2")
+        assert status == 200
+        assert re.findall(r"data: (.*?)\r?\n", body) == [_progress(2), ANSWER]
+        assert (await _get(app, ONE, "9"))[0] == 400
+        assert (await _get(app, OTHER, "2"))[0] == 404
+    gc.collect()
 
 
 async def test_a_call_without_an_answer_is_ended(old: Old, new: Database) -> None:
