@@ -18,12 +18,13 @@ from mcp_persist_sa.dsn import DSN, parse
 from mcp_persist_sa.engine import in_schema, postgres_engine, sqlite_engine
 from mcp_persist_sa.errors import InvalidDSN, MissingExtra, PersistError, SchemaBehind, SchemaMissing, StoreUnavailable
 from mcp_persist_sa.faults import connect_error
+from mcp_persist_sa.hints import Notifier
 from mcp_persist_sa.migrate import upgrade_on, upgrade_parsed
 from mcp_persist_sa.notifiers.fanout import FanOut
 from mcp_persist_sa.notifiers.postgres import PostgresNotifier
 from mcp_persist_sa.notifiers.sqlite import SQLiteNotifier
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Backend, Notifier
+from mcp_persist_sa.protocols import Backend
 
 
 class Opened(NamedTuple):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from mcp_persist_sa.backends.redis import RedisBackend
 from mcp_persist_sa.clients import Client, check_client, redis_client
 from mcp_persist_sa.dsn import DSN
+from mcp_persist_sa.hints import Notifier
 from mcp_persist_sa.notifiers.fanout import FanOut
 from mcp_persist_sa.notifiers.redis import RedisNotifier
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Backend, Notifier
+from mcp_persist_sa.protocols import Backend
 
 
 async def open_redis(dsn: DSN, options: Options) -> tuple[Backend, Notifier]:

@@ -1,13 +1,12 @@
-"""The contracts between the store and what stands behind it.
+"""The contract between the store and the backend that keeps its data.
 
-A backend keeps the data; a notifier wakes whoever waits for new data. The store talks to both through these protocols
-alone, so the same promises hold on every database.
+The store talks to it, and to a notifier (`hints.py`), through these protocols alone, so the same promises hold on every
+database.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
@@ -16,7 +15,6 @@ from mcp_persist_sa.identity import EventId
 from mcp_persist_sa.models import (
     JSONValue,
     NewEvent,
-    NotifierHealth,
     Page,
     PoolHealth,
     Purged,
@@ -26,6 +24,7 @@ from mcp_persist_sa.models import (
     StreamInfo,
 )
 from mcp_persist_sa.oversight import OversightBackend, TendingBackend
+from mcp_persist_sa.records import RecordBackend
 
 
 class Claim(NamedTuple):
@@ -130,6 +129,10 @@ class EventBackend(Protocol):
             HistoryLost: What follows the place is gone, or it is not the event that it was.
             SessionNotFound: The session has expired.
         """
+        ...
+
+    async def find_foreign(self, session_key: str, nonce: str) -> EventId | None:
+        """An event of a stream whose key begins as `identity.FOREIGN` says, by its nonce. It is asked for seldom."""
         ...
 
     async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Page:
@@ -261,7 +264,16 @@ class NodeBackend(Protocol):
         ...
 
 
-class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, OversightBackend, TendingBackend, Protocol):
+class Backend(
+    EventBackend,
+    SessionBackend,
+    StateBackend,
+    NodeBackend,
+    RecordBackend,
+    OversightBackend,
+    TendingBackend,
+    Protocol,
+):
     """Keeps everything."""
 
     async def purge(self) -> Purged:
@@ -282,50 +294,4 @@ class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, Oversight
 
     async def close(self) -> None:
         """Give back what was taken."""
-        ...
-
-
-class Hint(NamedTuple):
-    """That something has changed. It may be lost, late or wrong; the table is the truth.
-
-    Attributes:
-        session_key: Of the session.
-        stream_key: Of the stream; empty where the session itself has changed.
-        sequence: Up to which the stream holds events.
-    """
-
-    session_key: str
-    stream_key: str = ""
-    sequence: int = 0
-
-
-class Waiter(Protocol):
-    """Waits until it is worth while to look again."""
-
-    async def wait(self, after: EventId | None) -> None:
-        """Return when there may be news: on a hint that came since the last call, or after a while.
-
-        Args:
-            after: The place up to which the stream is known, past which a hint must point; None for any news.
-        """
-        ...
-
-
-class Notifier(Protocol):
-    """Wakes whoever waits for news of a session, in this process and in others."""
-
-    def notify(self, hints: Set[Hint]) -> None:
-        """Tell of what was committed."""
-        ...
-
-    def listen(self, session_key: str) -> AbstractContextManager[Waiter]:
-        """Wait for one session."""
-        ...
-
-    def health(self) -> NotifierHealth:
-        """How it is."""
-        ...
-
-    async def close(self) -> None:
-        """Send what is to be sent still, and give back what was taken."""
         ...

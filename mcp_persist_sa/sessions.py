@@ -9,10 +9,11 @@ from typing import Any
 
 from mcp_persist_sa.checks import check_whole, json_value
 from mcp_persist_sa.errors import InvalidInput, SessionNotFound
+from mcp_persist_sa.hints import Hint, Notifier
 from mcp_persist_sa.identity import check_name, check_session_id, new_session_id, session_key
 from mcp_persist_sa.models import JSONValue, Purged, Session, SessionPage, SessionStatus
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Hint, Notifier, SessionBackend, SessionFilter
+from mcp_persist_sa.protocols import SessionBackend, SessionFilter
 
 _TOUCHES_PER_TTL = 20
 _MAX_TOUCHED = 100_000

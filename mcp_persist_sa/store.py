@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from anyio import move_on_after
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mcp_persist_sa.checks import message_size, new_append
+from mcp_persist_sa.condition import Condition
 from mcp_persist_sa.dsn import default_dsn, parse
 from mcp_persist_sa.errors import InvalidInput, PersistError, StoreClosed
 from mcp_persist_sa.events import Events
@@ -20,11 +19,10 @@ from mcp_persist_sa.identity import REQUEST_STATE, RESERVED, EventId, escape_str
 from mcp_persist_sa.janitor import Janitor
 from mcp_persist_sa.keys import DAY, HOUR, Secret, shared_keys
 from mcp_persist_sa.measuring import measured
-from mcp_persist_sa.models import Health, NewEvent, Purged
+from mcp_persist_sa.models import NewEvent
 from mcp_persist_sa.nodes import Node
 from mcp_persist_sa.opening import Opened, open_dsn, open_given
 from mcp_persist_sa.options import Options, warn_of_unlimited
-from mcp_persist_sa.oversight import Finding, Stats
 from mcp_persist_sa.sessions import Sessions
 from mcp_persist_sa.state import State
 from mcp_persist_sa.streams import StreamWriter
@@ -50,7 +48,7 @@ def open_store(dsn: str | None = None, **options: Any) -> Store:
     return Store(default_dsn() if dsn is None else dsn, **options)
 
 
-class Store(Events):
+class Store(Events, Condition):
     """The database of an MCP server. It belongs to the event loop in which it was opened."""
 
     def __init__(self, source: str | AsyncEngine | Redis | RedisCluster, **options: Any) -> None:
@@ -139,46 +137,6 @@ class Store(Events):
         if self._opened is None:
             raise StoreClosed("The store is not open. Use `async with open_store(dsn) as store`.")
         return self._opened
-
-    async def health(self, *, timeout: float = 5.0) -> Health:
-        """How the store is. That the database cannot be reached is in the answer, and no error.
-
-        Args:
-            timeout: Seconds to wait for the database.
-        """
-        opened, begin = self._now_open, time.monotonic()
-        revision, error = None, f"The database did not answer within {timeout:g} s."
-        with move_on_after(timeout):
-            try:
-                revision, error = await opened.backend.revision(), None
-            except PersistError as failure:
-                error = str(failure)
-        latency, pool = time.monotonic() - begin, opened.backend.pool()
-        return Health(error is None, latency, revision, error, opened.notifier.health(), pool)
-
-    async def stats(self, *, exact: bool = False) -> Stats:
-        """What the namespace holds: sessions, streams, events, rates, the oldest and the largest.
-
-        Args:
-            exact: Whether to read every event, which takes seconds where there are millions; otherwise events are
-                counted by the numbers of their streams, and bytes are not.
-
-        Raises:
-            StoreUnavailable: The database cannot be reached.
-        """
-        return await self._now_open.backend.stats(exact=exact)
-
-    async def purgeable(self) -> Purged:
-        """What `purge` would remove; it is counted, which takes seconds where there are millions of events."""
-        return await self._now_open.backend.purgeable()
-
-    async def examine(self) -> list[Finding]:
-        """What there is to know, and to do, about the database: see `mcp-persist-sa doctor`.
-
-        Raises:
-            StoreUnavailable: The database cannot be reached.
-        """
-        return await self._now_open.backend.examine()
 
     # Sessions and state
 
@@ -298,11 +256,3 @@ class Store(Events):
         """
         _ = self._now_open
         self._janitor.start(await self._node.join())
-
-    async def nodes(self) -> dict[str, bool]:
-        """The nodes of this namespace, and of each whether its lease holds: a dead one is kept in mind for an hour.
-
-        Raises:
-            StoreUnavailable: The database cannot be reached.
-        """
-        return await self._now_open.backend.nodes()

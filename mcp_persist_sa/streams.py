@@ -9,11 +9,12 @@ from time import monotonic
 
 from mcp_persist_sa.checks import new_append
 from mcp_persist_sa.errors import PersistError
+from mcp_persist_sa.hints import Notifier
 from mcp_persist_sa.identity import EventId, escape_stream_id, new_stream_key, unknown_event
 from mcp_persist_sa.models import Event, Gap, NewEvent, Page
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.pending import Pending
-from mcp_persist_sa.protocols import Claim, EventBackend, Notifier, Place
+from mcp_persist_sa.protocols import Claim, EventBackend, Place
 from mcp_persist_sa.writer import Writer
 
 _FIRST_PAGE = 128

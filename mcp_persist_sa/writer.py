@@ -16,8 +16,9 @@ from anyio import fail_after
 
 from mcp_persist_sa.errors import AccessDenied, OutcomeUnknown, Overloaded, StoreClosed, StoreUnavailable
 from mcp_persist_sa.faults import Backoff
+from mcp_persist_sa.hints import Hint
 from mcp_persist_sa.pending import Pending, wake
-from mcp_persist_sa.protocols import Append, EventBackend, Hint, Place
+from mcp_persist_sa.protocols import Append, EventBackend, Place
 
 logger = logging.getLogger(__name__)
 

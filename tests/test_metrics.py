@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from mcp_persist_sa import InvalidOption, LoggingMetrics, NewEvent, OpenTelemetry, SessionExists, Store, open_store
 from tests.contract.support import fill
-from tests.databases import Database
+from tests.databases import REDIS, Database
 from tests.hunts.support import eventually
 
 
@@ -130,10 +130,17 @@ async def test_opentelemetry_is_given_metrics_and_spans() -> None:
 
 async def test_where_nobody_is_told_nothing_is_measured(database: Database) -> None:
     store = await database.open()
-    assert type(store._now_open.backend).__name__ == "SQLBackend"  # pyright: ignore[reportPrivateUsage]
+    assert type(store.backend).__name__ == "RedisBackend" if database.is_redis else "SQLBackend"
 
 
-SIZES = {"sqlite": 11, "sqlite-memory": 1, "sqlite-engine": 5, "postgres": 10, "postgres-engine": 10}
+SIZES = {
+    "sqlite": 11,
+    "sqlite-memory": 1,
+    "sqlite-engine": 5,
+    "postgres": 10,
+    "postgres-engine": 10,
+    **dict.fromkeys(REDIS, 10),
+}
 
 
 async def test_health_tells_of_the_pool(database: Database) -> None:

@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from mcp_persist_sa import open_store
+from mcp_persist_sa.hints import Hint
 from mcp_persist_sa.notifiers.fanout import FanOut
 from mcp_persist_sa.notifiers.sqlite import Changes
 from mcp_persist_sa.notifiers.unsent import hints_in
-from mcp_persist_sa.protocols import Hint
 
 
 @pytest.mark.parametrize("steps", range(6))

@@ -10,9 +10,9 @@ from math import inf
 
 from anyio import move_on_after
 
+from mcp_persist_sa.hints import Hint, Waiter
 from mcp_persist_sa.identity import EventId
 from mcp_persist_sa.models import NotifierHealth, NotifierMode
-from mcp_persist_sa.protocols import Hint, Waiter
 
 _EAGER = 0.05
 

@@ -18,10 +18,10 @@ from sqlalchemy.engine import AdaptedConnection
 from mcp_persist_sa.apart import Run
 from mcp_persist_sa.database import Database, once
 from mcp_persist_sa.faults import Fault, describe, fault_of
+from mcp_persist_sa.hints import Waiter
 from mcp_persist_sa.notifiers.unsent import hints_in
 from mcp_persist_sa.notifiers.wired import WiredFanOut
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Waiter
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from mcp_persist_sa.clients import Client
+from mcp_persist_sa.hints import Hint
 from mcp_persist_sa.notifiers.unsent import hints_in
 from mcp_persist_sa.notifiers.wired import WiredFanOut
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Hint
 
 _PING_INTERVAL = 15.0
 _MOST_KEPT = 10_000

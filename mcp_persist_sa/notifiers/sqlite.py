@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from mcp_persist_sa.apart import Run
 from mcp_persist_sa.database import Database
 from mcp_persist_sa.faults import Backoff, describe
+from mcp_persist_sa.hints import Hint, Waiter
 from mcp_persist_sa.notifiers.fanout import FanOut
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Hint, Waiter
 from mcp_persist_sa.schema import events, sessions
 from mcp_persist_sa.transactions import pause
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Set
 from itertools import islice
 
-from mcp_persist_sa.protocols import Hint
+from mcp_persist_sa.hints import Hint
 
 _MOST = 100
 """Hints in a message, of at most 60 bytes each: Postgres takes 7,999."""

@@ -11,10 +11,10 @@ from math import inf
 from anyio import create_task_group, move_on_after
 
 from mcp_persist_sa.faults import Backoff, describe
+from mcp_persist_sa.hints import Hint, Waiter
 from mcp_persist_sa.identity import new_stream_key
 from mcp_persist_sa.notifiers.fanout import FanOut
 from mcp_persist_sa.notifiers.unsent import Unsent
-from mcp_persist_sa.protocols import Hint, Waiter
 
 logger = logging.getLogger(__name__)
 

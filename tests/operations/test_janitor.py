@@ -17,7 +17,8 @@ from mcp_persist_sa.janitor import Janitor
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.oversight import TendingBackend
 from mcp_persist_sa.protocols import Backend
-from tests.contract.support import PATIENCE, Clock, execute, fill
+from tests.contract import beside
+from tests.contract.support import PATIENCE, Clock, fill
 from tests.databases import Database
 from tests.servers import ChildProcess
 
@@ -28,11 +29,6 @@ ONE, OTHER = "1" * 16, "2" * 16
 def backend(store: Store) -> Backend:
     """What stands behind a store, where a node is an argument."""
     return store._now_open.backend  # pyright: ignore[reportPrivateUsage]
-
-
-async def stored(database: Database) -> int:
-    [(count,)] = await execute(database, "SELECT count(*) FROM mcp_events")
-    return count
 
 
 async def until(reached: Callable[[Any], bool], count: Callable[[], Any]) -> None:
@@ -96,9 +92,9 @@ async def test_each_namespace_has_its_own(shared_database: Database) -> None:
 
 
 async def test_of_one_that_was_slow_nothing_more_is_done(
-    shared_database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    sql_database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = await shared_database.open(clock=clock, event_ttl=60)
+    slow = await sql_database.open(clock=clock, event_ttl=60)
     await fill(slow, "session", "1", 1000)
     clock.advance(hours=1)
     began, go_on = asyncio.Event(), asyncio.Event()
@@ -114,9 +110,9 @@ async def test_of_one_that_was_slow_nothing_more_is_done(
         slowly.setattr(Chunks, "write", write_slowly)
         working = asyncio.ensure_future(backend(slow).tend(ONE, LEASE, PAUSE))
         await asyncio.wait_for(began.wait(), PATIENCE)
-    left = await stored(shared_database)
+    left = await beside.count(sql_database, "events")
     assert 0 < left < 1000
-    other = await shared_database.open(clock=clock, event_ttl=60)
+    other = await sql_database.open(clock=clock, event_ttl=60)
     assert await backend(other).tend(OTHER, LEASE, PAUSE) is None
     clock.advance(seconds=15)
     # The other one takes over, and is itself not done when the slow one goes on.
@@ -129,7 +125,7 @@ async def test_of_one_that_was_slow_nothing_more_is_done(
     clock.advance(seconds=70)
     go_on.set()
     assert await asyncio.wait_for(working, PATIENCE) is None
-    assert await stored(shared_database) == 500
+    assert await beside.count(sql_database, "events") == 500
 
 
 async def test_one_that_is_killed_is_replaced(shared_database: Database) -> None:
@@ -143,18 +139,18 @@ async def test_one_that_is_killed_is_replaced(shared_database: Database) -> None
     arguments = json.dumps([shared_database.dsn, options])
 
     async def left() -> int:
-        return await stored(shared_database)
+        return await beside.count(shared_database, "events")
 
     async with ChildProcess("-m", "tests.operations.child_node", arguments, timeout=PATIENCE) as child:
         node_id = await child.read_line()
         await until(lambda found: found < count, left)
-        assert await execute(shared_database, "SELECT holder FROM mcp_leases") == [(node_id,)]
+        assert await beside.on_duty(shared_database) == [node_id]
         standing_by = await shared_database.open(**options)
         await standing_by.join()
         await child.kill()
     assert await left() > 0
     await until(lambda found: found == 0, left)
-    assert await execute(shared_database, "SELECT holder FROM mcp_leases") == [(standing_by.node_id,)]
+    assert await beside.on_duty(shared_database) == [standing_by.node_id]
 
 
 async def test_one_that_leaves_is_replaced_at_once(shared_database: Database) -> None:
@@ -163,7 +159,7 @@ async def test_one_that_leaves_is_replaced_at_once(shared_database: Database) ->
     await leaving.join()
 
     async def holders() -> list[str]:
-        return [holder for (holder,) in await execute(shared_database, "SELECT holder FROM mcp_leases")]
+        return await beside.on_duty(shared_database)
 
     await until(bool, holders)
     await staying.join()

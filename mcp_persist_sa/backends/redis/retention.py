@@ -99,7 +99,7 @@ class Retention(Sessions, Nodes):
             await self._remove(identity.session_key(self._options.namespace, identity.inbox_of(node_id)))
 
     async def _session_keys(self) -> AsyncIterator[list[str]]:
-        """All that have anything, recorded or not."""
+        """All of which anything is kept, recorded or not."""
         seen: set[str] = set()
         async for keys in self._server.scan(self._keys.pattern):
             found = {self._keys.session_of(key.decode(errors="replace")) for key in keys} - seen
