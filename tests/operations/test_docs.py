@@ -47,5 +47,5 @@ def test_the_completion_is_one_that_bash_takes(tmp_path: Path) -> None:
 
 def test_each_command_is_named() -> None:
     table = PAGE.split("| command | |")[1].split("\n\n")[0]
-    named = {name.split()[0] for name in re.findall(r"`([a-z][\w :]*)`", table)}
+    named = {name.split()[0] for name in re.findall(r"`([a-z][\w :-]*)`", table)}
     assert set(main.commands) <= named
