@@ -33,8 +33,8 @@ def lowest() -> list[str]:
     """The oldest version of each dependency that the package says it works with."""
     text = (REPOSITORY / "pyproject.toml").read_text()
     [needed] = re.findall(r"^dependencies = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)
-    [postgres] = re.findall(r"^postgres = \[(.*?)\]", text, re.MULTILINE)
-    return [floor.replace(">=", "==") for floor in re.findall(r'"([^"]+)"', needed + postgres)]
+    drivers = re.findall(r"^(?:postgres|redis) = \[(.*?)\]", text, re.MULTILINE)
+    return [floor.replace(">=", "==") for floor in re.findall(r'"([^"]+)"', "".join([needed, *drivers]))]
 
 
 @pytest.fixture(scope="session")
@@ -69,12 +69,12 @@ def test_the_core_passes_on_other_interpreters(
 def test_the_core_passes_on_sqlalchemy_2_0_and_on_the_oldest_versions_of_all_that_is_needed(
     wheel: Path, postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
-    newest = [f"{wheel}[postgres]", "sqlalchemy~=2.0.0", *TOOLS]
+    newest = [f"{wheel}[postgres,redis]", "sqlalchemy~=2.0.0", *TOOLS]
     environment = Environment.make(tmp_path / "venv", sys.executable, *newest)
     assert versions(environment, "sqlalchemy")[0].startswith("2.0.")
     core_passes(environment, postgres_server)
-    environment.install(f"{wheel}[postgres]", *lowest())
-    assert versions(environment, "sqlalchemy", "alembic") == ["2.0.40", "1.19.2"]
+    environment.install(f"{wheel}[postgres,redis]", *lowest())
+    assert versions(environment, "sqlalchemy", "alembic", "redis") == ["2.0.40", "1.19.2", "5.3.1"]
     core_passes(environment, postgres_server)
 
 
