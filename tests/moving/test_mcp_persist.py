@@ -24,7 +24,7 @@ from mcp_persist_sa import Event, InvalidDSN, SchemaMissing, Store, StoreUnavail
 from mcp_persist_sa.integrations import asgi
 from mcp_persist_sa.operations import copy, import_mcp_persist
 from tests.contract.support import Clock, messages, rest, to_the_end
-from tests.databases import Database, make
+from tests.databases import DISTINCT, Database
 from tests.moving.conftest import PATIENCE, Run
 from tests.moving.support import contents, keys
 from tests.test_integrations import scope
@@ -94,11 +94,9 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Old:
     return Old("postgres", request.getfixturevalue("postgres_database"))
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-async def new(
-    request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], str]
-) -> AsyncIterator[Database]:
-    made = make(request.param, tmp_path, new_postgres)
+@pytest.fixture(params=DISTINCT)
+async def new(request: pytest.FixtureRequest, new_database: Callable[[str], Database]) -> AsyncIterator[Database]:
+    made = new_database(request.param)
     yield made
     await made.close()
 

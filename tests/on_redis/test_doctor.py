@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 import pytest
@@ -92,8 +92,7 @@ async def test_a_server_that_tells_nothing_is_looked_at_as_far_as_it_lets(new_se
     assert {finding.status for check, finding in findings.items() if check != "database"} == {"ok"}, findings
 
 
-async def test_each_master_of_a_cluster_is_looked_at(new_redis: object) -> None:
-    assert callable(new_redis)
+async def test_each_master_of_a_cluster_is_looked_at(new_redis: Callable[[str], str]) -> None:
     database = Database("valkey-cluster", new_redis("valkey-cluster"))
     async with open_store(database.dsn) as store:
         findings = {finding.check: finding for finding in await store.examine()}

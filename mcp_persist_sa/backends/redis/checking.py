@@ -45,9 +45,19 @@ def _check(facts: dict[str, str], options: Options, *, saves: bool) -> None:
         )
 
 
+def setting_of(answer: Any) -> str | None:
+    """The value in the answer to CONFIG GET, a list or a mapping; None where it may not be asked."""
+    if isinstance(answer, dict):
+        found = [*cast("dict[Any, Any]", answer).values()]
+    else:
+        found = cast("list[Any]", answer)[1:] if isinstance(answer, list) else []
+    value = next(iter(found), None)
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def says_never(save: Any) -> bool:
     """Whether a server says that it never takes a snapshot."""
-    return save in ([b"save", b""], {"save": ""})
+    return setting_of(save) == ""
 
 
 def facts_of(info: Any) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any, cast
+from typing import Any
 
-from mcp_persist_sa.backends.redis.checking import facts_of, says_never
+from mcp_persist_sa.backends.redis.checking import facts_of, says_never, setting_of
 from mcp_persist_sa.backends.redis.keys import micros, moment
 from mcp_persist_sa.backends.redis.listing import Listing
 from mcp_persist_sa.backends.redis.nodes import Nodes
@@ -94,7 +94,7 @@ def _of_server(answers: list[Any], options: Options) -> Iterator[Finding]:
     facts = facts_of(info)
     yield _server(facts)
     yield _writing(facts, options)
-    yield _durability(facts, _setting(sync), saves=not says_never(save))
+    yield _durability(facts, setting_of(sync) or "", saves=not says_never(save))
     yield _eviction(facts)
     yield _memory(facts)
     yield _role(user)
@@ -156,13 +156,6 @@ def _role(user: Any) -> Finding:
     if name != "default":
         return Finding("role", "ok", f"{name} is not the default user")
     return Finding("role", "note", "this is the default user", "Make a user for the store: docs/redis.md, Rights.")
-
-
-def _setting(answer: Any) -> str:
-    """The value in the answer to CONFIG GET, which drivers give as a list or as a dictionary."""
-    if isinstance(answer, dict):
-        return str(next(iter(cast("dict[str, str]", answer).values()), ""))
-    return answer[1].decode() if isinstance(answer, list) and len(answer) == 2 else ""
 
 
 def _skew(answer: Any) -> timedelta:

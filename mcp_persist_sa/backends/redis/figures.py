@@ -79,17 +79,20 @@ class Figures(Retention):
 
 
 def _figures_of(session_key: str, answer: list[Any]) -> _Figures:
-    session_id, created, is_open, is_expired, *counts, oldest, minute, hour = answer
+    session_id, created, is_open, is_expired, streams, unfinished, events, size, oldest, minute, hour = answer
     return _Figures(
-        session_key,
-        session_id[1:].decode() if session_id else None,
-        moment(created) if created else None,
-        bool(is_open),
-        bool(is_expired),
-        *counts,
-        moment(oldest) if oldest else None,
-        Rate(*minute),
-        Rate(*hour),
+        session_key=session_key,
+        session_id=session_id[1:].decode() if session_id else None,
+        created_at=moment(created) if created else None,
+        is_open=bool(is_open),
+        is_expired=bool(is_expired),
+        streams=streams,
+        unfinished=unfinished,
+        events=events,
+        size=size,
+        oldest_stream=moment(oldest) if oldest else None,
+        last_minute=Rate(*minute),
+        last_hour=Rate(*hour),
     )
 
 
