@@ -6,7 +6,6 @@ import functools
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +13,8 @@ from alembic.util import CommandError
 
 from mcp_persist_sa.cli.output import Output
 from mcp_persist_sa.dsn import ENVIRONMENT, default_dsn, parse
-from mcp_persist_sa.errors import InvalidDSN, PersistError, StoreUnavailable
+from mcp_persist_sa.errors import InvalidDSN, PersistError
+from mcp_persist_sa.operations.opening import check_file
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.store import Store, open_store
 
@@ -64,8 +64,7 @@ class Chosen:
         parsed = parse(self.dsn)
         if parsed.is_memory:
             raise InvalidDSN("A database in memory is gone with this command. Name a file: sqlite:///file.db")
-        if parsed.kind == "sqlite" and not Path(parsed.address).exists():
-            raise StoreUnavailable(f"There is no file {parsed.address!r}. Correct the DSN, or make it by `upgrade`.")
+        check_file(self.dsn)
 
     @asynccontextmanager
     async def store(self, **more: Any) -> AsyncGenerator[Store, None]:

@@ -37,7 +37,7 @@ def check_file(dsn: str) -> None:
     """
     parsed = parse(dsn)
     if parsed.kind == "sqlite" and parsed.address and not Path(parsed.address).exists():
-        raise StoreUnavailable(f"The file {parsed.address!r} does not exist. Correct the DSN.")
+        raise StoreUnavailable(f"The file {parsed.address!r} does not exist. Correct the DSN, or make it by `upgrade`.")
 
 
 def check_namespaces(source: str, target: str) -> None:

@@ -168,7 +168,7 @@ READING = [["doctor"], ["stats"], ["purge"], ["sessions", "list"], ["sessions", 
 
 @pytest.mark.parametrize("words", READING, ids=" ".join)
 async def test_a_file_that_is_not_there_is_not_made(words: list[str], tmp_path: Path) -> None:
-    for dsn, reason in ((f"sqlite:///{tmp_path / 'typo.db'}", "There is no file"), ("sqlite://", "in memory")):
+    for dsn, reason in ((f"sqlite:///{tmp_path / 'typo.db'}", "does not exist"), ("sqlite://", "in memory")):
         child = await begin(*words, dsn=dsn, folder=tmp_path)
         out, errors = await asyncio.wait_for(child.communicate(), 3 * PATIENCE)
         assert (child.returncode, out) == (1, b"")

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from mcp_persist_sa import Purged, Store, StoreUnavailable
+from mcp_persist_sa import Purged, StoreUnavailable
 from mcp_persist_sa.backends.sql.chunks import Chunks
 from mcp_persist_sa.janitor import Janitor
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.oversight import TendingBackend
-from mcp_persist_sa.protocols import Backend
 from tests.contract import beside
 from tests.contract.support import PATIENCE, Clock, fill
 from tests.databases import Database
@@ -24,11 +23,6 @@ from tests.servers import ChildProcess
 
 LEASE, PAUSE = timedelta(seconds=15), timedelta(seconds=60)
 ONE, OTHER = "1" * 16, "2" * 16
-
-
-def backend(store: Store) -> Backend:
-    """What stands behind a store, where a node is an argument."""
-    return store._now_open.backend  # pyright: ignore[reportPrivateUsage]
 
 
 async def until(reached: Callable[[Any], bool], count: Callable[[], Any]) -> None:
@@ -57,7 +51,7 @@ async def test_a_node_removes_what_has_expired_by_itself(database: Database, clo
 
 
 async def test_one_has_the_duty_until_its_lease_is_over(shared_database: Database, clock: Clock) -> None:
-    one, other = [backend(await shared_database.open(clock=clock)) for _ in range(2)]
+    one, other = [(await shared_database.open(clock=clock)).backend for _ in range(2)]
     assert await one.tend(ONE, LEASE, PAUSE) == Purged()
     clock.advance(seconds=74)
     assert await other.tend(OTHER, LEASE, PAUSE) is None
@@ -75,7 +69,7 @@ async def test_one_has_the_duty_until_its_lease_is_over(shared_database: Databas
 
 async def test_each_round_removes_what_has_expired_since_the_last(database: Database, clock: Clock) -> None:
     store = await database.open(clock=clock, event_ttl=60)
-    tend = backend(store).tend
+    tend = store.backend.tend
     assert await tend(ONE, LEASE, PAUSE) == Purged()
     for forgotten in (0, 1, 1):
         await fill(store, "session", "open", 3)
@@ -88,7 +82,7 @@ async def test_each_round_removes_what_has_expired_since_the_last(database: Data
 async def test_each_namespace_has_its_own(shared_database: Database) -> None:
     for namespace in ("", "one", "two"):
         store = await shared_database.open(namespace=namespace)
-        assert await backend(store).tend(ONE if namespace else OTHER, LEASE, PAUSE) == Purged()
+        assert await store.backend.tend(ONE if namespace else OTHER, LEASE, PAUSE) == Purged()
 
 
 async def test_of_one_that_was_slow_nothing_more_is_done(
@@ -108,17 +102,17 @@ async def test_of_one_that_was_slow_nothing_more_is_done(
 
     with monkeypatch.context() as slowly:
         slowly.setattr(Chunks, "write", write_slowly)
-        working = asyncio.ensure_future(backend(slow).tend(ONE, LEASE, PAUSE))
+        working = asyncio.ensure_future(slow.backend.tend(ONE, LEASE, PAUSE))
         await asyncio.wait_for(began.wait(), PATIENCE)
     left = await beside.count(sql_database, "events")
     assert 0 < left < 1000
     other = await sql_database.open(clock=clock, event_ttl=60)
-    assert await backend(other).tend(OTHER, LEASE, PAUSE) is None
+    assert await other.backend.tend(OTHER, LEASE, PAUSE) is None
     clock.advance(seconds=15)
     # The other one takes over, and is itself not done when the slow one goes on.
     await fill(other, "session", "2", 500)
     clock.advance(hours=1)
-    taken_over = await backend(other).tend(OTHER, LEASE, PAUSE)
+    taken_over = await other.backend.tend(OTHER, LEASE, PAUSE)
     assert taken_over is not None
     assert taken_over.events == left + 500
     await fill(other, "session", "3", 500)

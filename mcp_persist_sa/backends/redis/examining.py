@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from mcp_persist_sa import verdicts
 from mcp_persist_sa.backends.redis.checking import facts_of, says_never, setting_of
 from mcp_persist_sa.backends.redis.keys import micros, moment
 from mcp_persist_sa.backends.redis.listing import Listing
@@ -22,8 +23,6 @@ _QUESTIONS: tuple[tuple[Value, ...], ...] = (
     ("ACL", "WHOAMI"),
     ("TIME",),
 )
-_SKEW = timedelta(seconds=2)
-_OVERDUE = timedelta(hours=1)
 _LOOKED_AT = 1000
 _NEARLY_FULL = 0.9
 _GRAVITY = ("ok", "note", "wrong")
@@ -63,26 +62,14 @@ class Examining(Listing, Nodes):
         return Finding("rights", "wrong", f"this user may not use {names}", "See docs/redis.md, Rights.")
 
     async def _clock(self, skew: timedelta) -> Finding:
-        newest, now = (await self._server.read(self._index("newest")))[0], self._time()
-        if newest and moment(int(float(newest))) > now + _SKEW:
-            found = f"sessions were opened {moment(int(float(newest))) - now} after the present time of the server"
-            return Finding("clock", "wrong", found, "Set the clock by NTP: what expires, expires too late until then.")
-        if skew > _SKEW:
-            found = f"the server's differs from this machine's by {skew.total_seconds():.1f} s"
-            return Finding("clock", "note", found, "The store goes by the server's. Set both by NTP, to compare logs.")
-        return Finding("clock", "ok", f"within {_SKEW.total_seconds():g} s of this machine's")
+        newest = (await self._server.read(self._index("newest")))[0]
+        return verdicts.clock(self._time(), moment(int(float(newest))) if newest else None, skew)
 
     async def _housekeeping(self) -> Finding:
-        before = micros(self._time() - _OVERDUE)
+        before = micros(self._time() - verdicts.OVERDUE)
         keys = (await self._server.read(self._index("overdue", before, _LOOKED_AT)))[0]
         calls = [self._call(SESSION, key.decode(), "is_overdue", before) for key in keys]
-        count = sum(await self._server.read(*calls)) if calls else 0
-        if not count:
-            return Finding("housekeeping", "ok", "nothing is overdue")
-        found = f"{count:,} sessions expired more than an hour ago and are still there"
-        return Finding(
-            "housekeeping", "wrong", found, "Serve with `persist`, or run `mcp-persist-sa purge` every hour."
-        )
+        return verdicts.housekeeping(sum(await self._server.read(*calls)) if calls else 0)
 
 
 def _worst(findings: Iterable[Finding]) -> Finding:
