@@ -45,7 +45,7 @@ async def test_a_server_that_keeps_everything_is_well(new_server: NewServer) -> 
 DURABILITY = [
     (EVERY_SECOND, "note", "everysec"),
     ({"appendonly": "no", "save": "60 1"}, "note", "snapshots"),
-    ({"appendonly": "no", "save": '""'}, "wrong", "nothing"),
+    ({"appendonly": "no", "save": ""}, "wrong", "nothing"),
 ]
 
 

@@ -23,7 +23,7 @@ async def test_what_was_changed_meanwhile_is_looked_at_again(
 ) -> None:
     async with open_store(server.dsn, namespace="other") as store:
         await store.append("session", "1", "a")
-        await store.append("session", "1", "b", final=True)
+        await store.append("session", "1", "b")
         records = await contents(store, "session")
     looked: list[int] = []
     async with open_store(server.dsn) as store:
@@ -37,9 +37,6 @@ async def test_what_was_changed_meanwhile_is_looked_at_again(
                 looked.append(len(self.events))
                 if len(looked) == 1:
                     with closing(server.client()) as client:
-                        client.hset(f"{{mcp:{key}}}:v", "a", "1 - 0")
-                        client.hset(f"{{mcp:{key}}}:j", "a", "7")
-                        client.rpush(f"{{mcp:{key}}}:o", "x" * 16)
                         client.hset(f"{{mcp:{key}}}:t", "=1", "x" * 16)
 
         monkeypatch.setattr(outlines, "News", Slow)

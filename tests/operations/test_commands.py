@@ -40,9 +40,9 @@ async def begin(*words: str, dsn: str, folder: Path) -> asyncio.subprocess.Proce
 
 
 @pytest.fixture
-def run(shared_database: Database, tmp_path: Path) -> Callable[..., object]:
+def run(distinct_database: Database, tmp_path: Path) -> Callable[..., object]:
     async def call(*words: str, dsn: str | None = None) -> Said:
-        child = await begin(*words, dsn=dsn or shared_database.dsn, folder=tmp_path)
+        child = await begin(*words, dsn=dsn or distinct_database.dsn, folder=tmp_path)
         out, errors = await asyncio.wait_for(child.communicate(), 3 * PATIENCE)
         assert child.returncode is not None
         return Said(child.returncode, out.decode(), errors.decode())
@@ -51,9 +51,9 @@ def run(shared_database: Database, tmp_path: Path) -> Callable[..., object]:
 
 
 @pytest.fixture
-async def store(shared_database: Database) -> Store:
+async def store(distinct_database: Database) -> Store:
     """A store with a session whose client is not to be trusted."""
-    store = await shared_database.open()
+    store = await distinct_database.open()
     await store.sessions.create("session", owner="alice", client_info={"name": "\x1b[31mred", "version": "1"})
     await fill(store, "session", "1", 3)
     await store.append("session", "2", "\x1b]0;title\x07", final=True)
@@ -92,10 +92,10 @@ async def test_events_are_printed(store: Store, run: Callable[..., asyncio.Futur
 
 
 async def test_a_stream_is_followed_until_its_session_is_closed(
-    store: Store, run: Callable[..., asyncio.Future[Said]], shared_database: Database, tmp_path: Path
+    store: Store, run: Callable[..., asyncio.Future[Said]], distinct_database: Database, tmp_path: Path
 ) -> None:
     words = ("sessions", "tail", "session", "--stream", "1", "--json")
-    child = await begin(*words, dsn=shared_database.dsn, folder=tmp_path)
+    child = await begin(*words, dsn=distinct_database.dsn, folder=tmp_path)
     assert child.stdout is not None
 
     async def heard() -> object:
@@ -134,11 +134,11 @@ async def test_stats_are_told(store: Store, run: Callable[..., asyncio.Future[Sa
 
 
 async def test_what_a_purge_would_remove_is_counted_and_left(
-    shared_database: Database, run: Callable[..., asyncio.Future[Said]]
+    distinct_database: Database, run: Callable[..., asyncio.Future[Said]]
 ) -> None:
     past = Clock()
     past.advance(days=-3650)
-    store = await shared_database.open(clock=past)
+    store = await distinct_database.open(clock=past)
     await store.sessions.create("session")
     await fill(store, "session", "1", 3)
     gone = {"sessions": 1, "streams": 1, "events": 3, "state": 0}
@@ -177,9 +177,9 @@ async def test_a_file_that_is_not_there_is_not_made(words: list[str], tmp_path: 
     assert names_in(tmp_path) == []
 
 
-async def test_a_terminal_gets_a_table(store: Store, shared_database: Database, tmp_path: Path) -> None:
+async def test_a_terminal_gets_a_table(store: Store, distinct_database: Database, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    environment = {**os.environ, ENVIRONMENT: shared_database.dsn, "TERM": "xterm", "COLUMNS": "200"}
+    environment = {**os.environ, ENVIRONMENT: distinct_database.dsn, "TERM": "xterm", "COLUMNS": "200"}
     environment.pop("NO_COLOR", None)
     child = await asyncio.create_subprocess_exec(
         COMMAND, "sessions", "list", env=environment, cwd=tmp_path, stdout=theirs, stderr=theirs

@@ -122,29 +122,29 @@ async def test_of_one_that_was_slow_nothing_more_is_done(
     assert await beside.count(sql_database, "events") == 500
 
 
-async def test_one_that_is_killed_is_replaced(shared_database: Database) -> None:
+async def test_one_that_is_killed_is_replaced(distinct_database: Database) -> None:
     count = 20_000
     past = Clock()
     past.advance(days=-3650)
-    store = await shared_database.open(clock=past)
+    store = await distinct_database.open(clock=past)
     for n in range(10):
         await fill(store, "session", str(n), count // 10)
     options = {"purge_interval": 0.05, "node_lease": 1}
-    arguments = json.dumps([shared_database.dsn, options])
+    arguments = json.dumps([distinct_database.dsn, options])
 
     async def left() -> int:
-        return await beside.count(shared_database, "events")
+        return await beside.count(distinct_database, "events")
 
     async with ChildProcess("-m", "tests.operations.child_node", arguments, timeout=PATIENCE) as child:
         node_id = await child.read_line()
         await until(lambda found: found < count, left)
-        assert await beside.on_duty(shared_database) == [node_id]
-        standing_by = await shared_database.open(**options)
+        assert await beside.on_duty(distinct_database) == [node_id]
+        standing_by = await distinct_database.open(**options)
         await standing_by.join()
         await child.kill()
     assert await left() > 0
     await until(lambda found: found == 0, left)
-    assert await beside.on_duty(shared_database) == [standing_by.node_id]
+    assert await beside.on_duty(distinct_database) == [standing_by.node_id]
 
 
 async def test_one_that_leaves_is_replaced_at_once(shared_database: Database) -> None:
