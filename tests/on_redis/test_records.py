@@ -36,7 +36,8 @@ async def test_what_was_changed_meanwhile_is_looked_at_again(
                 super().__init__(*given)
                 looked.append(len(self.events))
                 if len(looked) == 1:
-                    with closing(server.client()) as client:
+                    client: Any = server.client()
+                    with closing(client):
                         client.hset(f"{{mcp:{key}}}:t", "=1", "x" * 16)
 
         monkeypatch.setattr(outlines, "News", Slow)
@@ -65,7 +66,8 @@ async def test_what_was_copied_expires_by_itself(server: RedisServer) -> None:
         for name in ("session", "handle"):
             parcel = Parcel(key_of(target, name), tuple(await contents(source, name)))
             assert await target.backend.write_parcels([parcel]) == [None]
-    with closing(server.client()) as client:
+    client: Any = server.client()
+    with closing(client):
         for name in ("session", "handle"):
             keys = client.keys(f"*{session_key('other', name)}*")
             assert keys
