@@ -1,5 +1,6 @@
 """The database of an MCP server: sessions, their state, and resumable event streams."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mcp_persist_sa.engine import configure_sqlite
@@ -57,11 +58,11 @@ if TYPE_CHECKING:
     from mcp_persist_sa.integrations import (
         DurableSessions,
         EventStore,
-        SubscriptionBus,
         persist,
         session_id,
         session_state,
     )
+    from mcp_persist_sa.subscriptions import SubscriptionBus
     from mcp_persist_sa.telemetry import OpenTelemetry
 
 __all__ = [
@@ -123,17 +124,19 @@ __all__ = [
     "upgrade",
 ]
 
-_OF_SERVERS = {"DurableSessions", "EventStore", "SubscriptionBus", "persist", "session_id", "session_state"}
+_APART = {
+    "DurableSessions": "integrations",
+    "EventStore": "integrations",
+    "OpenTelemetry": "telemetry",
+    "SubscriptionBus": "subscriptions",
+    "persist": "integrations",
+    "session_id": "integrations",
+    "session_state": "integrations",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what serves servers when it is asked for: the SDK is large, and a migration does not need it."""
-    if name == "OpenTelemetry":
-        from mcp_persist_sa.telemetry import OpenTelemetry
-
-        return OpenTelemetry
-    if name not in _OF_SERVERS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mcp_persist_sa import integrations
-
-    return getattr(integrations, name)
+    """Import what needs the SDK or an extra when it is asked for: a migration needs neither."""
+    if name in _APART:
+        return getattr(import_module(f"mcp_persist_sa.{_APART[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

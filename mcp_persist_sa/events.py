@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from mcp_persist_sa.checks import check_whole
@@ -16,13 +17,22 @@ from mcp_persist_sa.identity import (
     session_key,
     unknown_event,
 )
-from mcp_persist_sa.models import Event, Gap, Page, Purged, StreamInfo
+from mcp_persist_sa.models import Event, Gap, NewEvent, Page, Purged, StreamInfo
 from mcp_persist_sa.parts import Part
 from mcp_persist_sa.streams import Tail, end_of
 
 
 class Events(Part):
     """The events of a store."""
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether the store is open."""
+
+    @abstractmethod
+    async def append_many(self, session_id: str, stream_id: str, events: Sequence[NewEvent]) -> list[str]:
+        """Store events together and in order, and give their ids once they are durable."""
 
     def _key(self, session_id: str) -> str:
         return session_key(self._options.namespace, check_session_id(session_id))
@@ -120,6 +130,9 @@ class Events(Part):
         async with aclosing(tail.items(name, place, skip=skip)) as items:
             async for item in items:
                 yield item
+
+    subscribe = tail
+    """What following a stream is called where many consumers do it."""
 
     async def stream(self, session_id: str, stream_id: str) -> StreamInfo:
         """What is known of a stream: the open one of that name, or else the newest.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 __all__ = [
     "Event",
@@ -23,10 +23,17 @@ __all__ = [
     "SessionStatus",
     "StateEntry",
     "StreamInfo",
+    "value_of",
 ]
 
 JSONValue = Any
 """A value that JSON can hold: None, bool, int, float, str, list, dict with str keys."""
+
+
+def value_of(message: JSONValue, name: str) -> JSONValue:
+    """A value of a JSON object; None if it is none, or has no such name."""
+    return cast("dict[str, Any]", message).get(name) if isinstance(message, dict) else None
+
 
 SessionStatus = Literal["open", "closed"]
 

@@ -31,6 +31,8 @@ from mcp_persist_sa.writer import Writer
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
 
+    from mcp_persist_sa.subscriptions import SubscriptionBus
+
 
 def open_store(dsn: str | None = None, **options: Any) -> Store:
     """Give the store of a DSN, which `async with` opens and closes.
@@ -181,6 +183,22 @@ class Store(Events, Condition):
             PersistError: The keys in the store were encrypted with another secret.
         """
         return await shared_keys(self._state(REQUEST_STATE), self._options, secret, rotate_after, keep)
+
+    def subscription_bus(self, *, patience: float = 2.0, keep: float = 600.0) -> SubscriptionBus:
+        """A bus for `MCPServer(subscriptions=...)` of mcp 2.x that all replicas share; the store need not be open yet.
+
+        Args:
+            patience: Seconds for which `publish` waits for the store.
+            keep: Seconds for which a replica may be cut off from the store and miss nothing.
+
+        Raises:
+            InvalidOption: A time is not above 0.
+            PersistError: The SDK that is installed has no subscriptions.
+        """
+        # The SDK is large, and a migration does not need it.
+        from mcp_persist_sa.subscriptions import SubscriptionBus
+
+        return SubscriptionBus(self, patience=patience, keep=keep)
 
     # Writing events
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -41,43 +42,27 @@ def new_database(
     return lambda kind: make(kind, tmp_path, new_postgres, new_redis)
 
 
-async def _database(database: Database) -> AsyncIterator[Database]:
-    yield database
-    await database.close()
-
-
-@pytest.fixture(params=ALL)
-async def database(request: pytest.FixtureRequest, new_database: Callable[[str], Database]) -> AsyncIterator[Database]:
-    """Each kind of database."""
-    async for made in _database(new_database(request.param)):
+def _each_of(kinds: Sequence[str]) -> Any:
+    @pytest.fixture(params=kinds)
+    async def database(
+        request: pytest.FixtureRequest, new_database: Callable[[str], Database]
+    ) -> AsyncIterator[Database]:
+        made = new_database(request.param)
         yield made
+        await made.close()
+
+    return database
 
 
-@pytest.fixture(params=SHARED)
-async def shared_database(
-    request: pytest.FixtureRequest, new_database: Callable[[str], Database]
-) -> AsyncIterator[Database]:
-    """Each kind that several nodes can open."""
-    async for made in _database(new_database(request.param)):
-        yield made
+database = _each_of(ALL)
+shared_database = _each_of(SHARED)
+"""Each kind that several nodes can open."""
 
+distinct_database = _each_of(DISTINCT)
+"""Each kind that several processes can open, and that is not much like another."""
 
-@pytest.fixture(params=DISTINCT)
-async def distinct_database(
-    request: pytest.FixtureRequest, new_database: Callable[[str], Database]
-) -> AsyncIterator[Database]:
-    """Each kind that several processes can open, and that is not much like another."""
-    async for made in _database(new_database(request.param)):
-        yield made
-
-
-@pytest.fixture(params=SQL)
-async def sql_database(
-    request: pytest.FixtureRequest, new_database: Callable[[str], Database]
-) -> AsyncIterator[Database]:
-    """Each kind that several nodes can open, and that takes SQL."""
-    async for made in _database(new_database(request.param)):
-        yield made
+sql_database = _each_of(SQL)
+"""Each kind that several nodes can open, and that takes SQL."""
 
 
 @pytest.fixture

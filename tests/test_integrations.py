@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ from mcp_persist_sa.integrations import asgi
 from mcp_persist_sa.integrations.adoption import Copies
 from mcp_persist_sa.integrations.bounds import within
 from mcp_persist_sa.integrations.calls import Copy
+from mcp_persist_sa.integrations.permits import LASTS, Permits
 from mcp_persist_sa.integrations.sdk import is_stateless_era, principal
+from mcp_persist_sa.sessions import Sessions
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -132,6 +135,33 @@ async def test_after_the_answer_to_a_delete_no_node_takes_requests_not_even_a_bu
             assert (await asgi.request(nodes[0], scope(), "DELETE", session_id=name)).status == 200
             assert await ping(name) == 404
             await other
+
+
+async def test_sessions_that_need_leave_ask_the_store_together_and_before_it_has_run_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    are_open, asked = Sessions.are_open, asyncio.Queue[set[str]]()
+
+    async def counted(sessions: Sessions, session_ids: set[str]) -> set[str]:
+        asked.put_nowait({*session_ids})
+        return await are_open(sessions, session_ids)
+
+    monkeypatch.setattr(Sessions, "are_open", counted)
+    async with open_store("sqlite://") as store:
+        names = [(await store.sessions.create()).session_id for _ in range(5)]
+        await store.sessions.close(names[0])
+        copies = [Copy(store, name, None, scope()) for name in names]
+        permits = Permits(store, patience=60)
+        assert await asyncio.gather(*map(permits.given, copies)) == [False, True, True, True, True]
+        assert asked.get_nowait() == {*names}
+        for copy in copies:
+            copy.permitted_until = time.monotonic() + 3600
+        assert all(await asyncio.gather(*map(permits.given, copies)))
+        assert asked.empty()
+        copies[1].permitted_until = time.monotonic() + LASTS / 4
+        assert await permits.given(copies[1])
+        assert await asyncio.wait_for(asked.get(), 30) == {*names}
+        await permits.close()
 
 
 async def test_who_waits_for_a_copy_to_be_made_is_refused_if_the_session_was_deleted_meanwhile(
@@ -277,3 +307,17 @@ async def test_a_body_is_seen_once_and_can_be_read_again() -> None:
     assert [await body(), await body()] == parts
     assert seen == [{"method": "ping"}]
     assert json.loads(b"".join(part["body"] for part in parts)) == body.json()
+
+
+async def test_a_body_is_understood_as_the_sdk_understands_it() -> None:
+    message = {"method": "initialize", "params": {}}
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": json.dumps(message).encode("utf-16"), "more_body": False}
+
+    async def whole(_: Any) -> None:
+        """Not of interest."""
+
+    body = asgi.Body(receive, whole, most=1000)
+    await body()
+    assert body.json() == message

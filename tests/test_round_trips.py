@@ -40,7 +40,8 @@ async def trips(proxy: FaultProxy, call: Callable[[], Awaitable[Any]]) -> int:
     return proxy.round_trips - before
 
 
-async def test_events_are_written_and_read_in_one_round_trip(proxy: FaultProxy, store: Store) -> None:
+async def each_is_one_trip(proxy: FaultProxy, store: Store) -> None:
+    """Events are written, however many, and read in one round trip."""
     ids = await fill(store, "session", "1", 20)
     writer = store.claim("session", "2")
     await writer.append("x").durable()
@@ -55,11 +56,21 @@ async def test_events_are_written_and_read_in_one_round_trip(proxy: FaultProxy, 
     assert [await trips(proxy, call) for call in calls] == [1] * len(calls)
 
 
-async def test_what_arrives_while_a_commit_runs_shares_the_next_round_trip(proxy: FaultProxy, store: Store) -> None:
+async def a_burst_is_few_trips(proxy: FaultProxy, store: Store) -> None:
+    """What arrives while a batch is stored is the next batch."""
+
     async def burst() -> None:
         await asyncio.gather(*(store.append(f"s{n % 5}", f"{n % 3}", "x") for n in range(100)))
 
     assert await trips(proxy, burst) <= 3
+
+
+async def test_events_are_written_and_read_in_one_round_trip(proxy: FaultProxy, store: Store) -> None:
+    await each_is_one_trip(proxy, store)
+
+
+async def test_what_arrives_while_a_commit_runs_shares_the_next_round_trip(proxy: FaultProxy, store: Store) -> None:
+    await a_burst_is_few_trips(proxy, store)
 
 
 async def test_a_name_costs_one_round_trip_more_than_a_place(proxy: FaultProxy, store: Store) -> None:

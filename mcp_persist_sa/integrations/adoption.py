@@ -18,7 +18,7 @@ from mcp_persist_sa.integrations import asgi, permits
 from mcp_persist_sa.integrations.bounds import within
 from mcp_persist_sa.integrations.calls import NODE_GONE, SESSION_ENDED, Copy, current
 from mcp_persist_sa.integrations.sdk import principal
-from mcp_persist_sa.models import JSONValue, Session
+from mcp_persist_sa.models import JSONValue, Session, value_of
 from mcp_persist_sa.store import Store
 
 logger = logging.getLogger(__name__)
@@ -248,8 +248,8 @@ class Copies:
 
 def _amendment(message: JSONValue) -> Callable[[JSONValue], JSONValue] | None:
     """How a message changes the handshake, or None."""
-    method, params = asgi.value_of(message, "method"), asgi.value_of(message, "params")
-    level, uri = asgi.value_of(params, "level"), asgi.value_of(params, "uri")
+    method, params = value_of(message, "method"), value_of(message, "params")
+    level, uri = value_of(params, "level"), value_of(params, "uri")
     if method == "initialize" and isinstance(params, dict):
         return partial(_with_params, params=params)
     if method == "logging/setLevel" and isinstance(level, str):

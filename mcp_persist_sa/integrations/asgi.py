@@ -7,7 +7,7 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from anyio import sleep_forever
 from starlette.responses import Response
@@ -51,11 +51,6 @@ def error_response(status: int, message: str, *, headers: dict[str, str] | None 
 def encoded(body: Any) -> bytes:
     """JSON that is no longer than it has to be: a host may limit what it takes."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-
-
-def value_of(message: Any, name: str) -> Any:
-    """A value of a JSON object; None if it is none, or has no such name."""
-    return cast("dict[str, Any]", message).get(name) if isinstance(message, dict) else None
 
 
 class Body:
@@ -113,8 +108,8 @@ class Body:
     def json(self) -> Any:
         """What was read so far, as JSON; None if it is none."""
         try:
-            # As text: what is not UTF-8 is no JSON-RPC message.
-            return json.loads(b"".join([message.get("body", b"") for message in self._read]).decode())
+            # As bytes: an SDK of the 1.x line reads UTF-16 as well.
+            return json.loads(b"".join([message.get("body", b"") for message in self._read]))
         except (ValueError, RecursionError):
             return None
 

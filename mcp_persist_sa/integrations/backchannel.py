@@ -12,11 +12,10 @@ from typing import NamedTuple
 from mcp_persist_sa.errors import PersistError, StoreUnavailable
 from mcp_persist_sa.integrations import inbox, sdk
 from mcp_persist_sa.integrations.adoption import Copies
-from mcp_persist_sa.integrations.asgi import value_of
 from mcp_persist_sa.integrations.calls import Copy
 from mcp_persist_sa.integrations.inbox import Inbox, Letter
 from mcp_persist_sa.integrations.numbering import CANCELLED, Asked, asked_of
-from mcp_persist_sa.models import JSONValue
+from mcp_persist_sa.models import JSONValue, value_of
 from mcp_persist_sa.store import Store
 
 logger = logging.getLogger(__name__)

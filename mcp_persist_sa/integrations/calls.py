@@ -14,11 +14,10 @@ from starlette.types import Scope
 
 from mcp_persist_sa.errors import InvalidInput, PersistError, StoreUnavailable
 from mcp_persist_sa.identity import new_stream_key
-from mcp_persist_sa.integrations.asgi import value_of
 from mcp_persist_sa.integrations.numbering import Numbering
-from mcp_persist_sa.integrations.outbox import Outbox
 from mcp_persist_sa.integrations.sdk import GET_STREAM, answers, wire_text
-from mcp_persist_sa.models import JSONValue
+from mcp_persist_sa.models import JSONValue, value_of
+from mcp_persist_sa.outbox import Outbox
 from mcp_persist_sa.store import Store
 from mcp_persist_sa.streams import Receipt, StreamWriter
 

@@ -29,6 +29,7 @@ from mcp_persist_sa.integrations.gate import Durability
 from mcp_persist_sa.integrations.quiet import QuietGet
 from mcp_persist_sa.integrations.sdk import is_stateless_era
 from mcp_persist_sa.integrations.traffic import BUSY, Incoming, Outgoing
+from mcp_persist_sa.models import value_of
 from mcp_persist_sa.store import Store
 
 logger = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ class DurableSessions:
         incoming = self._incoming(copy, outgoing, receive)
         if scope["method"] == "POST" and not copy.initialized:
             await incoming.body.peek(asgi.header(scope, asgi.CONTENT_LENGTH))
-            if asgi.value_of(incoming.body.json(), "method") == "notifications/initialized":
+            if value_of(incoming.body.json(), "method") == "notifications/initialized":
                 copy.initialized = True
             else:
                 await self._copies.catch_up(copy)

@@ -12,8 +12,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from mcp_persist_sa.integrations import sdk
-from mcp_persist_sa.integrations.asgi import value_of
-from mcp_persist_sa.models import JSONValue
+from mcp_persist_sa.models import JSONValue, value_of
 
 CANCELLED = "notifications/cancelled"
 _PROGRESS = "notifications/progress"

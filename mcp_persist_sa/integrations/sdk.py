@@ -23,11 +23,6 @@ except ImportError:
     # The 1.x line knows the handshake era alone.
     versions = None
 
-try:
-    from mcp.shared import subscriptions as subscriptions
-except ImportError:
-    subscriptions = None
-
 GET_STREAM = "_GET_stream"
 """The stream id under which the SDK stores what belongs to no request."""
 

@@ -14,6 +14,7 @@ from mcp_persist_sa.integrations.adoption import Copies
 from mcp_persist_sa.integrations.backchannel import BackChannel
 from mcp_persist_sa.integrations.calls import Call, Copy
 from mcp_persist_sa.integrations.gate import Durability, Gate
+from mcp_persist_sa.models import value_of
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class Outgoing:
         if self.settle is not None:
             await self.settle()
         if not self._copy.local_id:
-            await self._copies.opened(self._copy, local_id, asgi.value_of(self.message, "params") or {})
+            await self._copies.opened(self._copy, local_id, value_of(self.message, "params") or {})
         elif self._deletes:
             await self._copies.delete(self._copy)
 

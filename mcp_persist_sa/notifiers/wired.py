@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Set
 from contextlib import contextmanager
 from math import inf
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 _FAREWELL = 1.0
 
 
-class WiredFanOut(FanOut):
+class WiredFanOut(FanOut, ABC):
     """Tells other processes off the way of whoever writes; a dialect says how, and how they are heard.
 
     The connection is made when somebody waits or writes for the first time.
@@ -74,9 +75,9 @@ class WiredFanOut(FanOut):
                 if self._judged:
                     break
 
+    @abstractmethod
     async def _one_connection(self) -> None:
         """Send and hear on a connection for as long as it lasts."""
-        raise NotImplementedError
 
     async def _until_over(self, over: asyncio.Event, *works: Callable[[], Awaitable[None]]) -> None:
         """Do these at once until one of them ends or fails, or something else says that it is over."""

@@ -74,7 +74,7 @@ def uris(start: int, end: int) -> list[ServerEvent]:
 
 
 async def test_every_replica_hears_every_event_once(shared_database: Database) -> None:
-    buses = [SubscriptionBus(await shared_database.open(poll_interval=60)) for _ in range(3)]
+    buses = [(await shared_database.open(poll_interval=60)).subscription_bus() for _ in range(3)]
     heard = [Heard(bus) for bus in buses]
     for bus, event in zip([*buses, buses[0]], KINDS, strict=True):
         await bus.publish(event)
@@ -89,7 +89,7 @@ async def test_every_replica_hears_every_event_once(shared_database: Database) -
 
 
 async def test_listeners_of_one_store_hear_once(store: Store) -> None:
-    bus = SubscriptionBus(store)
+    bus = store.subscription_bus()
     first, second = Heard(bus), Heard(bus)
     await bus.publish(KINDS[0])
     second.unsubscribe()
@@ -99,7 +99,7 @@ async def test_listeners_of_one_store_hear_once(store: Store) -> None:
     assert first == KINDS
     assert second == KINDS[:1]
     # Its own entries are not heard again when they are read.
-    other = SubscriptionBus(store)
+    other = store.subscription_bus()
     await other.publish(ResourceUpdated("memo://end"))
     await first.heard(ResourceUpdated("memo://end"))
     assert len(first) == len(KINDS) + 1
@@ -108,7 +108,7 @@ async def test_listeners_of_one_store_hear_once(store: Store) -> None:
 
 
 async def test_what_is_published_as_soon_as_one_has_subscribed_is_heard(shared_database: Database) -> None:
-    here, there = [SubscriptionBus(await shared_database.open()) for _ in range(2)]
+    here, there = [(await shared_database.open()).subscription_bus() for _ in range(2)]
     await there.publish(ResourceUpdated("memo://before"))
     heard = Heard(here)
     # Before the reader had its first turn.
@@ -118,7 +118,7 @@ async def test_what_is_published_as_soon_as_one_has_subscribed_is_heard(shared_d
 
 
 async def test_a_listener_that_raises_stops_nobody(shared_database: Database, caplog: pytest.LogCaptureFixture) -> None:
-    here, there = [SubscriptionBus(await shared_database.open()) for _ in range(2)]
+    here, there = [(await shared_database.open()).subscription_bus() for _ in range(2)]
 
     def raising(event: ServerEvent) -> None:
         raise RuntimeError("no")
@@ -136,7 +136,7 @@ async def test_a_listener_that_raises_stops_nobody(shared_database: Database, ca
 
 async def test_after_a_loss_all_that_is_known_is_told_once(shared_database: Database) -> None:
     writer = await shared_database.open()
-    here, there = SubscriptionBus(await shared_database.open(poll_interval=0.05)), SubscriptionBus(writer)
+    here, there = (await shared_database.open(poll_interval=0.05)).subscription_bus(), writer.subscription_bus()
     heard = Heard(here)
     await there.publish(KINDS[3])
     await heard.heard(KINDS[3])
@@ -152,7 +152,7 @@ async def test_after_a_loss_all_that_is_known_is_told_once(shared_database: Data
 async def test_what_is_old_is_removed(shared_database: Database) -> None:
     store = await shared_database.open()
     # It removes only what it has read itself, so it misses nothing, however short the time is.
-    here, there = SubscriptionBus(store, keep=0.01), SubscriptionBus(await shared_database.open())
+    here, there = store.subscription_bus(keep=0.01), (await shared_database.open()).subscription_bus()
     heard = Heard(here)
     published = 0
     # How fast they are removed depends on the machine: that they are shows in how few are left.
@@ -167,8 +167,8 @@ async def test_what_is_old_is_removed(shared_database: Database) -> None:
 
 async def test_a_bus_ends_with_its_store_and_goes_on_with_it(shared_database: Database) -> None:
     store = await shared_database.open(poll_interval=0.05)
-    other = SubscriptionBus(await shared_database.open())
-    bus = SubscriptionBus(store)
+    other = (await shared_database.open()).subscription_bus()
+    bus = store.subscription_bus()
     before = asyncio.all_tasks()
     heard = Heard(bus)
     [reader] = asyncio.all_tasks() - before
@@ -186,7 +186,7 @@ async def test_a_bus_ends_with_its_store_and_goes_on_with_it(shared_database: Da
 
 
 async def test_with_the_store_closed_listeners_here_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    bus = SubscriptionBus(open_store("sqlite://"))
+    bus = open_store("sqlite://").subscription_bus()
     heard = Heard(bus)
     with caplog.at_level(logging.WARNING):
         await bus.publish(KINDS[0])
@@ -198,8 +198,8 @@ async def test_with_the_store_away_others_hear_when_it_is_there_again(
     shared_database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await shared_database.open(timeout=1)
-    here = SubscriptionBus(store, patience=0.05)
-    there = SubscriptionBus(await shared_database.open())
+    here = store.subscription_bus(patience=0.05)
+    there = (await shared_database.open()).subscription_bus()
     heard, there_heard = Heard(here), Heard(there)
     await there.publish(ResourceUpdated("memo://before"))
     await heard.heard(ResourceUpdated("memo://before"))
@@ -220,7 +220,7 @@ async def test_with_the_store_away_others_hear_when_it_is_there_again(
 
 
 async def test_publications_that_come_together_share_an_append(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    bus = SubscriptionBus(store)
+    bus = store.subscription_bus()
     appends = Appends(store, monkeypatch)
     await asyncio.gather(*(bus.publish(event) for event in uris(0, 400)))
     assert sum(appends.sizes) == 400
@@ -230,4 +230,4 @@ async def test_publications_that_come_together_share_an_append(store: Store, mon
 @pytest.mark.parametrize("options", [{"keep": 0}, {"patience": 0}])
 async def test_times_are_above_zero(options: dict[str, float]) -> None:
     with pytest.raises(InvalidOption):
-        SubscriptionBus(open_store("sqlite://"), **options)
+        open_store("sqlite://").subscription_bus(**options)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
-from mcp_persist_sa import Gap, HistoryLost, InvalidInput, SessionNotFound, Store, UnknownEvent
+from mcp_persist_sa import Gap, HistoryLost, InvalidInput, NewEvent, Page, SessionNotFound, Store, UnknownEvent
+from mcp_persist_sa.identity import EventId
+from mcp_persist_sa.streams import Tail
 from tests.contract.beside import count, lose_events
 from tests.contract.support import PATIENCE, Clock, fill, rest, take
 from tests.databases import Database
@@ -28,6 +31,53 @@ async def test_a_tail_of_a_finished_stream_ends(store: Store) -> None:
     assert len(await rest(store.tail("session", stream_id="1"))) == 3
     assert len(await rest(store.tail("session", after=ids[1]))) == 1
     assert await rest(store.tail("session", after=ids[2])) == []
+
+
+async def test_a_tail_that_is_left_while_it_reads_ahead_stops_reading(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.append_many("session", "1", [NewEvent(str(n)) for n in range(600)])
+    read, begun, stopped = Tail.read, asyncio.Event(), asyncio.Event()
+
+    async def hang_behind_the_first_page(tail: Tail, place: EventId, **options: Any) -> Page:
+        if not place.sequence:
+            return await read(tail, place, **options)
+        begun.set()
+        try:
+            return await asyncio.get_running_loop().create_future()
+        finally:
+            stopped.set()
+
+    monkeypatch.setattr(Tail, "read", hang_behind_the_first_page)
+    async with aclosing(store.tail("session", stream_id="1")) as items:
+        assert [item.message for item in await take(items, 2) if not isinstance(item, Gap)] == ["0", "1"]
+        await asyncio.wait_for(begun.wait(), PATIENCE)
+        assert not stopped.is_set()
+    assert stopped.is_set()
+
+
+async def test_what_a_tail_meets_while_it_reads_ahead_is_told_when_its_turn_comes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.append_many("session", "1", [NewEvent(str(n)) for n in range(600)])
+    read = Tail.read
+
+    async def lose_what_follows(tail: Tail, place: EventId, **options: Any) -> Page:
+        if place.sequence:
+            raise HistoryLost("gone")
+        return await read(tail, place, **options)
+
+    monkeypatch.setattr(Tail, "read", lose_what_follows)
+    seen: list[object] = []
+
+    async def follow() -> None:
+        async for item in store.tail("session", stream_id="1"):
+            seen.append(item)
+            await asyncio.sleep(0)
+
+    with pytest.raises(HistoryLost):
+        await follow()
+    assert len(seen) == 128
 
 
 async def test_a_tail_may_begin_before_its_stream(store: Store) -> None:
@@ -56,7 +106,7 @@ async def test_a_tail_from_now_leaves_out_what_is_there(store: Store, finished: 
 
 
 async def test_many_tails_of_one_stream_see_the_same(store: Store) -> None:
-    tails = [asyncio.ensure_future(rest(store.tail("session", stream_id="1"))) for _ in range(20)]
+    tails = [asyncio.ensure_future(rest(store.subscribe("session", "1"))) for _ in range(20)]
     await asyncio.gather(*(store.append("session", "1", str(n)) for n in range(50)))
     await store.append("session", "1", "end", final=True)
     seen = await asyncio.gather(*tails)

@@ -15,7 +15,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateSecurity
 from mcp.types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
 
-from mcp_persist_sa import SubscriptionBus, open_store, persist
+from mcp_persist_sa import open_store, persist
 from tests.nodes.app import Announcing
 
 NAME = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
@@ -31,7 +31,9 @@ def build(dsn: str, secret: str) -> Any:
             security.codec = AESGCMRequestStateCodec(await store.request_state_keys(secret))
         yield
 
-    mcp = MCPServer("replica", subscriptions=SubscriptionBus(store), request_state_security=security, lifespan=lifespan)
+    mcp = MCPServer(
+        "replica", subscriptions=store.subscription_bus(), request_state_security=security, lifespan=lifespan
+    )
 
     @mcp.tool()
     async def publish(uri: str, ctx: Context) -> str:

@@ -199,6 +199,8 @@ async def test_a_failover_under_load_hangs_nobody_and_gives_no_id_again(new_serv
     async with open_store(f"redis+sentinel://{sentinel.host}:{sentinel.port}/shop", timeout=60) as store:
         all_of_them = [Traffic(store, f"session-{n}") for n in range(SESSIONS)]
         await until(lambda: all(len(each.ids) > 20 for each in all_of_them))
+        # Of a stream that never came there, nobody could tell a lost event from a forged one.
+        await until(lambda: _streams(replica) == SESSIONS)
         master.kill()
         await until(lambda: _is_master(replica))
         before = [len(each.ids) for each in all_of_them]
@@ -212,6 +214,11 @@ def _replicas(sentinel: RedisServer) -> int:
     with closing(sentinel.client()) as client:
         found: Any = client.execute_command("SENTINEL REPLICAS", "shop")
         return len(found)
+
+
+def _streams(server: RedisServer) -> int:
+    with closing(server.client()) as client:
+        return sum(1 for _ in client.scan_iter("*:t"))
 
 
 def _is_master(server: RedisServer) -> bool:

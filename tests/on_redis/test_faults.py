@@ -94,7 +94,7 @@ async def test_claimed_events_whose_reply_was_lost_are_stored_once(store: Store,
 async def test_a_claim_that_was_refused_and_whose_reply_was_lost_is_refused(store: Store, proxy: FaultProxy) -> None:
     await store.claim("session", "1").append("mine").durable()
     done = proxy.cut_after_request(_of(APPEND), 1, _answered)
-    with pytest.raises(PersistError, match="other hands"):
+    with pytest.raises(PersistError, match="writer of its own"):
         await store.append("session", "1", "not mine")
     assert done.is_set()
     assert _messages(await store.read("session", stream_id="1")) == ["mine"]

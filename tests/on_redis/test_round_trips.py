@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from mcp_persist_sa import NewEvent, Store, open_store
-from tests.contract.support import fill
+from mcp_persist_sa import Store, open_store
 from tests.servers import FaultProxy, RedisServer
-from tests.test_round_trips import trips
+from tests.test_round_trips import a_burst_is_few_trips, each_is_one_trip, trips
 
 Calls = list[Callable[[], Awaitable[Any]]]
 
@@ -30,25 +28,11 @@ async def store(proxy: FaultProxy) -> AsyncIterator[Store]:
 
 
 async def test_events_are_written_and_read_in_one_round_trip(proxy: FaultProxy, store: Store) -> None:
-    ids = await fill(store, "session", "1", 20)
-    writer = store.claim("session", "2")
-    await writer.append("x").durable()
-    calls: Calls = [
-        lambda: store.append("session", "1", "x"),
-        lambda: store.append_many("session", "1", [NewEvent("x")] * 100),
-        lambda: writer.append("x").durable(),
-        lambda: store.claim("session", "3").append("x", final=True).durable(),
-        lambda: store.read("session", after=ids[0]),
-        lambda: store.read_before("session", ids[9]),
-    ]
-    assert [await trips(proxy, call) for call in calls] == [1] * len(calls)
+    await each_is_one_trip(proxy, store)
 
 
 async def test_what_arrives_while_a_batch_is_stored_shares_the_next_round_trip(proxy: FaultProxy, store: Store) -> None:
-    async def burst() -> None:
-        await asyncio.gather(*(store.append(f"s{n % 5}", f"{n % 3}", "x") for n in range(100)))
-
-    assert await trips(proxy, burst) <= 3
+    await a_burst_is_few_trips(proxy, store)
 
 
 async def test_sessions_cost_one_more_where_the_index_has_to_know(proxy: FaultProxy, store: Store) -> None:

@@ -10,12 +10,12 @@ from mcp_persist_sa.backends.redis.records import KINDS
 from mcp_persist_sa.backends.redis.retention import Retention
 from mcp_persist_sa.backends.redis.scripts import APPEND
 from mcp_persist_sa.backends.redis.server import Call, Server, Value
-from mcp_persist_sa.errors import OutcomeUnknown, StreamClaimed
 from mcp_persist_sa.faults import Failure
 from mcp_persist_sa.identity import new_stream_key
 from mcp_persist_sa.models import NewEvent
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.protocols import Append, Place
+from mcp_persist_sa.refusals import claim_refused, events_unknown, stream_claimed
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Appends(Retention):
         places: dict[int, Place | Exception] = {}
         for part, answer in zip(parts, answers, strict=True):
             for n, group in enumerate(part):
-                places[id(group)] = _place(answer[2 * n], answer[2 * n + 1])
+                places[id(group)] = _place(group, answer[2 * n], answer[2 * n + 1])
         await self._growth.trim([group for group in batch if isinstance(places[id(group)], Place)])
         return [places[id(group)] for group in batch]
 
@@ -83,11 +83,9 @@ def _kind(event: NewEvent) -> str:
     return KINDS[event.message is not None, event.final]
 
 
-def _place(key: bytes, first: bytes) -> Place | Exception:
+def _place(group: Append, key: bytes, first: bytes) -> Place | Exception:
     if key == b"claimed":
-        return StreamClaimed(
-            "The stream is open in other hands, or was deleted. Wait until it ends, or give the stream another id."
-        )
+        return stream_claimed() if group.claim is None else claim_refused()
     if key == b"unknown":
-        return OutcomeUnknown("The reply was lost, and the events are not there (any more).")
+        return events_unknown()
     return Place(key.decode(), int(first))

@@ -8,10 +8,10 @@ from typing import Any
 from mcp_persist_sa.backends.redis.keys import moment
 from mcp_persist_sa.backends.redis.nodes import Nodes
 from mcp_persist_sa.backends.redis.scripts import READ, STREAMS
-from mcp_persist_sa.errors import HistoryLost, SessionNotFound
 from mcp_persist_sa.identity import EventId, new_nonces, unescape_stream_id, unknown_event
 from mcp_persist_sa.models import Event, Gap, Page, StreamInfo
 from mcp_persist_sa.protocols import Located
+from mcp_persist_sa.refusals import history_lost, session_expired
 
 _GRACE = 1_000_000
 """Microseconds between taking a stream from its node and ending it."""
@@ -24,7 +24,7 @@ class Reads(Nodes):
         """See `EventBackend`."""
         answer = await self._read(STREAMS, session_key, "locate", stream_id)
         if answer[0] == b"expired":
-            raise _session_expired()
+            raise session_expired()
         return Located(answer[1].decode() or None, bool(answer[2]), bool(answer[3]))
 
     async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Page:
@@ -54,11 +54,9 @@ class Reads(Nodes):
         if answer[0] == b"unknown":
             raise unknown_event()
         if answer[0] == b"expired":
-            raise _session_expired()
+            raise session_expired()
         if answer[0] == b"lost":
-            raise HistoryLost(
-                "Events after this one are gone: expired, purged or rolled back. Read the present state anew."
-            )
+            raise history_lost()
         return answer
 
     async def _complete(self, items: list[Event | Gap], answer: list[Any], *, finished: bool) -> Page:
@@ -102,10 +100,6 @@ class Reads(Nodes):
             dead = node.decode()
             if await self._is_alive(dead):
                 return
-
-
-def _session_expired() -> SessionNotFound:
-    return SessionNotFound("The session has expired. Open a new one.")
 
 
 def _items(stream_key: str, position: int, rows: Sequence[bytes]) -> list[Event | Gap]:

@@ -9,9 +9,9 @@ from mcp_persist_sa.backends.redis.keys import span
 from mcp_persist_sa.backends.redis.listing import Listing
 from mcp_persist_sa.backends.redis.records import session_of, written
 from mcp_persist_sa.backends.redis.scripts import SESSION
-from mcp_persist_sa.errors import SessionExists, SessionLimitReached
 from mcp_persist_sa.models import Purged, Session
 from mcp_persist_sa.options import CLOSED_TTL
+from mcp_persist_sa.refusals import session_exists, session_limit_reached
 
 
 class Sessions(Listing):
@@ -39,7 +39,7 @@ class Sessions(Listing):
         if how == b"exists" and not fresh:
             if reserved:
                 await self._release(session_key)
-            raise SessionExists("There is a session with this id already. Use `get`, or another id.")
+            raise session_exists()
         await self._enter(session_key, session)
         return session
 
@@ -50,7 +50,7 @@ class Sessions(Listing):
             return False
         outcome, count = await self._take_place(session_key, limit)
         if not outcome:
-            raise SessionLimitReached(f"There are {count} open sessions already. Close some, or raise max_sessions.")
+            raise session_limit_reached(count)
         return outcome == 1
 
     async def session(self, session_key: str) -> Session | None:

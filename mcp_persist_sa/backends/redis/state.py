@@ -8,10 +8,10 @@ from itertools import count
 from mcp_persist_sa.backends.redis.room import Room
 from mcp_persist_sa.backends.redis.scripts import STATE
 from mcp_persist_sa.backends.redis.server import Value
-from mcp_persist_sa.errors import OutcomeUnknown
 from mcp_persist_sa.faults import repeat
 from mcp_persist_sa.identity import new_stream_key
 from mcp_persist_sa.models import JSONValue, StateEntry
+from mcp_persist_sa.refusals import value_unknown
 
 
 class States(Room):
@@ -37,9 +37,7 @@ class States(Room):
             if written:
                 return int(last)
             if again and not (version and 0 < int(last) <= version + 1):
-                raise OutcomeUnknown(
-                    "The reply was lost, and others have written since: the value was set before, or not."
-                )
+                raise value_unknown()
             return None
 
         return await repeat(put, self._options.timeout, writes=True, repeatable=True)

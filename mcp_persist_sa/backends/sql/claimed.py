@@ -25,8 +25,8 @@ from mcp_persist_sa.backends.sql.arrivals import (
 )
 from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, TEXT, Rows
-from mcp_persist_sa.errors import StreamClaimed
 from mcp_persist_sa.protocols import Append, Claim, Place
+from mcp_persist_sa.refusals import claim_refused
 from mcp_persist_sa.schema import streams
 from mcp_persist_sa.sqltypes import now
 
@@ -172,6 +172,4 @@ def _place(group: Append, known: set[str]) -> Place | Exception:
     claim = _claim(group)
     if claim.stream_key in known:
         return Place(claim.stream_key, claim.first_sequence)
-    return StreamClaimed(
-        "The stream is open in other hands, or was deleted. Wait until it ends, or give the stream another id."
-    )
+    return claim_refused()

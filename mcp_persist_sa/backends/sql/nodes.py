@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mcp_persist_sa.backends.sql.arrivals import insert_for
-from mcp_persist_sa.backends.sql.reading import SESSION, STREAM, of_stream
+from mcp_persist_sa.backends.sql.reading import SESSION, of_stream, this_stream
 from mcp_persist_sa.identity import new_nonces
 from mcp_persist_sa.schema import events, nodes, sessions, streams
 from mcp_persist_sa.sqltypes import after, before, now
@@ -27,20 +27,21 @@ def is_alive(node_id: sa.ColumnElement[str | None]) -> sa.ColumnElement[bool]:
 
 abandoned = sa.and_(streams.c.finished.is_(sa.false()), streams.c.will.is_not(sa.null()), ~is_alive(streams.c.node_id))
 
-_this = (streams.c.session_key == SESSION) & (streams.c.stream_key == STREAM)
 _TAKE = (
     sa.update(streams)
-    .where(_this, abandoned, streams.c.node_id.is_not(sa.null()))
+    .where(this_stream, abandoned, streams.c.node_id.is_not(sa.null()))
     .values(node_id=sa.null(), updated_at=now())
 )
 _TAKEN = (
     sa.select(streams.c.will, streams.c.last_sequence)
-    .where(_this, abandoned, streams.c.node_id.is_(sa.null()), streams.c.updated_at <= before(now(), "grace"))
+    .where(this_stream, abandoned, streams.c.node_id.is_(sa.null()), streams.c.updated_at <= before(now(), "grace"))
     .with_for_update()
 )
 _LAST = sa.select(sa.func.max(events.c.sequence)).where(of_stream)
 _FINISH = (
-    sa.update(streams).where(_this).values(finished=sa.true(), last_sequence=sa.bindparam("last"), updated_at=now())
+    sa.update(streams)
+    .where(this_stream)
+    .values(finished=sa.true(), last_sequence=sa.bindparam("last"), updated_at=now())
 )
 
 

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.errors import SessionNotFound
-from mcp_persist_sa.schema import events, sessions
+from mcp_persist_sa.schema import events, sessions, streams
 from mcp_persist_sa.sqltypes import before, now
 
 SESSION = sa.bindparam("for_session", type_=sa.Text())
 STREAM = sa.bindparam("for_stream", type_=sa.Text())
 LIMIT = sa.bindparam("limit", type_=sa.Integer())
 of_stream = (events.c.session_key == SESSION) & (events.c.stream_key == STREAM)
+this_stream = (streams.c.session_key == SESSION) & (streams.c.stream_key == STREAM)
 is_expired = sa.func.coalesce(events.c.created_at <= before(now(), "event_ttl"), sa.false())
 session_over = sa.exists().where(sessions.c.session_key == SESSION, sessions.c.expires_at <= now())
 
@@ -31,8 +31,3 @@ class Reading(NamedTuple):
     def values(self, **more: Any) -> dict[str, Any]:
         """The parameters of a statement."""
         return {"event_ttl": self.event_ttl, "now": self.at, **more}
-
-
-def session_expired() -> SessionNotFound:
-    """The answer to whoever reads from a session that has expired."""
-    return SessionNotFound("The session has expired. Open a new one.")

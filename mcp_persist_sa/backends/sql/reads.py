@@ -16,12 +16,12 @@ from mcp_persist_sa.backends.sql.reading import (
     is_expired,
     of_stream,
     session_closed,
-    session_expired,
     session_over,
+    this_stream,
 )
-from mcp_persist_sa.errors import HistoryLost
 from mcp_persist_sa.identity import FOREIGN, EventId, unescape_stream_id, unknown_event
 from mcp_persist_sa.models import Event, Gap, Page
+from mcp_persist_sa.refusals import history_lost, session_expired
 from mcp_persist_sa.schema import events, streams
 from mcp_persist_sa.sqltypes import moment
 
@@ -53,7 +53,6 @@ _SEQUENCE, _SIZE, _EXPIRED = len(_HEADER), len(_HEADER) + len(_EVENT) - 1, len(_
 
 _at_place = (_ANCHOR.c.session_key == SESSION) & (_ANCHOR.c.stream_key == STREAM) & (_ANCHOR.c.sequence == _PLACE)
 _stream = streams.outerjoin(_ANCHOR, _at_place)
-_this = (streams.c.session_key == SESSION) & (streams.c.stream_key == STREAM)
 
 
 class _Direction(NamedTuple):
@@ -68,7 +67,7 @@ class _Direction(NamedTuple):
         return (
             sa.select(*_HEADER, *_EVENT, self.expired.label("expired"))
             .select_from(_stream.outerjoin(events, of_stream & self.where))
-            .where(_this)
+            .where(this_stream)
             .order_by(self.order(events.c.sequence))
             .limit(_ONE_MORE)
         )
@@ -89,7 +88,7 @@ class _Direction(NamedTuple):
         fits = (running.c.number <= 2) | before_fit
         page: Any = sa.select(running).where(fits).subquery("page")
         # Once, and not for each event.
-        once: Any = sa.select(*_HEADER).select_from(_stream).where(_this).cte("header")
+        once: Any = sa.select(*_HEADER).select_from(_stream).where(this_stream).cte("header")
         header: Any = once.prefix_with("MATERIALIZED", dialect="postgresql")
         joined = header.outerjoin(page, sa.true())
         return sa.select(header, page).select_from(joined).order_by(self.order(page.c.sequence))
@@ -176,11 +175,6 @@ def _start(header: _Header, after: EventId) -> int:
     if nonce != after.nonce:
         raise history_lost()
     return after.sequence
-
-
-def history_lost() -> HistoryLost:
-    """The answer to a place behind which events are gone."""
-    return HistoryLost("Events after this one are gone: expired, purged or rolled back. Read the present state anew.")
 
 
 def _page(stream_key: str, position: int, rows: Sequence[Any], *, more: bool) -> Page:

@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mcp_persist_sa.errors import SessionExists, SessionLimitReached
 from mcp_persist_sa.identity import SessionPlace
 from mcp_persist_sa.models import Session, SessionPage
 from mcp_persist_sa.protocols import SessionFilter
+from mcp_persist_sa.refusals import session_exists, session_limit_reached
 from mcp_persist_sa.schema import sessions
 from mcp_persist_sa.sqltypes import Timestamp, after, now
 
@@ -43,12 +43,12 @@ def create(
         _lock(connection, f"mcp_sessions {values['namespace']}")
         count = connection.execute(_COUNT_OPEN, {**common, "in_namespace": values["namespace"]}).scalar_one()
         if count >= max_sessions:
-            raise SessionLimitReached(f"There are {count} open sessions already. Close some, or raise max_sessions.")
+            raise session_limit_reached(count)
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     fresh = insert(sessions).values(**values, **_USED, created_at=now()).on_conflict_do_nothing()
     row = connection.execute(fresh.returning(*sessions.c), common).first()
     if row is None:
-        raise SessionExists("There is a session with this id already. Use `get`, or another id.")
+        raise session_exists()
     return session_of(row)
 
 

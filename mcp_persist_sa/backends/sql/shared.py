@@ -27,9 +27,9 @@ from mcp_persist_sa.backends.sql.arrivals import (
 )
 from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, TEXT, Rows
-from mcp_persist_sa.errors import OutcomeUnknown, StreamClaimed
 from mcp_persist_sa.identity import new_stream_key
 from mcp_persist_sa.protocols import Append, Place
+from mcp_persist_sa.refusals import events_unknown, stream_claimed
 from mcp_persist_sa.schema import events, open_streams, streams, writers
 from mcp_persist_sa.sqltypes import Key, now
 
@@ -152,7 +152,7 @@ def _stored_before(connection: sa.Connection, group: Append) -> Place | Exceptio
         )
     ).first()
     if first is None:
-        return OutcomeUnknown("The reply was lost, and the events are not there (any more).")
+        return events_unknown()
     return Place(first.stream_key, first.sequence)
 
 
@@ -190,7 +190,7 @@ def _places(groups: Sequence[Append], growth: Sequence[Sequence[Any]], grown: Se
         name = (group.session_key, group.stream_id)
         place = next_place.get(name)
         if place is None:
-            places[id(group)] = StreamClaimed("The stream belongs to a writer of its own. Give it another id.")
+            places[id(group)] = stream_claimed()
         else:
             places[id(group)] = place
             next_place[name] = Place(place.stream_key, place.first_sequence + len(group.events))

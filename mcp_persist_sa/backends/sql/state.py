@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mcp_persist_sa.errors import OutcomeUnknown
 from mcp_persist_sa.models import JSONValue, StateEntry
+from mcp_persist_sa.refusals import value_unknown
 from mcp_persist_sa.schema import session_state, sessions
 from mcp_persist_sa.sqltypes import before, now
 
@@ -73,7 +73,7 @@ def put(
     if last is not None and last.written_by == row["written_by"]:
         return last.version
     if again and not (last is not None and version and last.version <= version + 1):
-        raise OutcomeUnknown("The reply was lost, and others have written since: the value was set before, or not.")
+        raise value_unknown()
     return None
 
 

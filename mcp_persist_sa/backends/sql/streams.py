@@ -13,13 +13,13 @@ from mcp_persist_sa.backends.sql.reading import (
     Reading,
     is_expired,
     session_closed,
-    session_expired,
     session_over,
     session_recorded,
 )
 from mcp_persist_sa.identity import unescape_stream_id
 from mcp_persist_sa.models import StreamInfo
 from mcp_persist_sa.protocols import Located
+from mcp_persist_sa.refusals import session_expired
 from mcp_persist_sa.schema import events, streams
 
 _named = (

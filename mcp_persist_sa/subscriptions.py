@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING
 from anyio.lowlevel import checkpoint
 
 from mcp_persist_sa.errors import HistoryLost, InvalidOption, PersistError, SessionNotFound, StoreClosed, UnknownEvent
+from mcp_persist_sa.events import Events
 from mcp_persist_sa.identity import SUBSCRIPTIONS, new_session_id
-from mcp_persist_sa.integrations import sdk
-from mcp_persist_sa.integrations.asgi import value_of
-from mcp_persist_sa.integrations.outbox import Outbox
-from mcp_persist_sa.models import Event, JSONValue
-from mcp_persist_sa.store import Store
+from mcp_persist_sa.models import Event, JSONValue, NewEvent, value_of
+from mcp_persist_sa.outbox import Outbox
+
+try:
+    from mcp.shared import subscriptions as sdk
+except ImportError:
+    # The 1.x line knows the handshake era alone.
+    sdk = None
 
 if TYPE_CHECKING:
     from mcp.server.subscriptions import ServerEvent
@@ -45,7 +49,7 @@ class SubscriptionBus:
     What is read from the store ends with `aclose`, or when the store is closed.
     """
 
-    def __init__(self, store: Store, *, patience: float = 2.0, keep: float = 600.0) -> None:
+    def __init__(self, store: Events, *, patience: float = 2.0, keep: float = 600.0) -> None:
         """Make it.
 
         Args:
@@ -59,9 +63,9 @@ class SubscriptionBus:
         """
         if not (patience > 0 and keep > 0):
             raise InvalidOption("The options patience and keep are numbers of seconds above 0.")
-        if sdk.subscriptions is None:
+        if sdk is None:
             raise PersistError("Subscriptions of the stateless era need mcp 2.x: pip install 'mcp>=2'.")
-        self._sdk = sdk.subscriptions
+        self._sdk = sdk
         self._store = store
         self._patience = patience
         self._origin = new_session_id()
@@ -205,7 +209,7 @@ class SubscriptionBus:
         Args:
             asked: When the first listener subscribed; None after a loss.
         """
-        marker = await self._store.append(SUBSCRIPTIONS, _STREAM, None)
+        (marker,) = await self._store.append_many(SUBSCRIPTIONS, _STREAM, [NewEvent(None)])
         page = await self._store.recent(SUBSCRIPTIONS, _STREAM, limit=_PAGE)
         before = [*takewhile(lambda event: event.event_id != marker, page.events)]
         if asked is None or len(before) == len(page.events):

@@ -7,8 +7,8 @@ import logging
 from typing import NamedTuple
 
 from mcp_persist_sa.errors import OutcomeUnknown, PersistError, StoreClosed, StoreUnavailable
+from mcp_persist_sa.events import Events
 from mcp_persist_sa.models import NewEvent
-from mcp_persist_sa.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class _Entry(NamedTuple):
 class Outbox:
     """Appends in the order in which it was given; what comes while an append runs goes together."""
 
-    def __init__(self, store: Store, session_id: str, stream_id: str, *, may_repeat: bool = False) -> None:
+    def __init__(self, store: Events, session_id: str, stream_id: str, *, may_repeat: bool = False) -> None:
         """Make it.
 
         Args:
