@@ -88,7 +88,9 @@ REFUSED = [
     (["upgrade", "--dsn", "redis://user:hunter2@h"], "Redis"),
     (["upgrade", "nonsense", "--dsn", "sqlite://"], "nonsense"),
     (["check", "--dsn", "sqlite:///none/x.db"], "does not exist"),
-    (["current", "--dsn", "sqlite://", "--schema", "other"], "Postgres"),
+    (["upgrade", "--dsn", "sqlite://", "--schema", "other"], "Postgres"),
+    (["current", "--dsn", "sqlite://"], "in memory"),
+    (["upgrade", "--dsn", ""], "begins with"),
 ]
 
 
@@ -115,6 +117,22 @@ def test_machines_are_told_in_json(run: Callable[..., tuple[int, str, str]], tmp
     assert told["current"] == {"revision": HEAD, "head": HEAD, "up_to_date": True}
     assert told["check"] == {"differences": []}
     assert run("upgrade", "--json", "--sql", dsn=dsn)[0] == 2
+
+
+@pytest.mark.parametrize("words", [["current"], ["check"], ["downgrade", "base"]], ids=" ".join)
+def test_a_file_that_is_not_there_is_not_made(
+    words: list[str], run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, said, errors = run(*words, "--dsn", f"sqlite:///{tmp_path / 'mistyped.db'}")
+    assert (code, said) == (1, "")
+    assert "does not exist" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_without_tables_is_at_no_revision(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    dsn = f"sqlite:///{tmp_path / 'store.db'}"
+    assert run("upgrade", "--dsn", dsn)[0] == run("downgrade", "base", "--dsn", dsn)[0] == 0
+    assert run("current", "--dsn", dsn)[:2] == (0, "none\n")
 
 
 WRONG_WORDS = [["upgrad"], ["upgrade", "--nonsense"], ["downgrade"], ["demo", "--nodes", "0"], ["current", "--dsn"]]

@@ -21,8 +21,8 @@ _GROUPS = (serving, migrations, examining, keeping, moving, sessions, demonstrat
 def main() -> None:
     """The database of an MCP server.
 
-    DSNs: sqlite:///file.db, postgresql://user:password@host/database. Options of the store stand in their query
-    (?namespace=shop&event_ttl=3600).
+    DSNs: sqlite:///file.db, postgresql://user:password@host/database, redis://user:password@host:6379/0. Options of the
+    store stand in their query (?namespace=shop&event_ttl=3600).
     """
 
 

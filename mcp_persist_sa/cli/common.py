@@ -82,7 +82,7 @@ def on_database(function: Function) -> Function:
     @functools.wraps(function)
     def run(*, dsn: str | None, schema: str | None, **rest: Any) -> Any:
         with errors_said():
-            return function(chosen=Chosen(dsn or default_dsn(), schema), **rest)
+            return function(chosen=Chosen(default_dsn() if dsn is None else dsn, schema), **rest)
 
     return run
 

@@ -20,6 +20,12 @@ def _config(chosen: Chosen) -> Config:
     return alembic_config(dsn=chosen.dsn, schema=chosen.checked().schema)
 
 
+def _existing(chosen: Chosen) -> Config:
+    config = _config(chosen)
+    chosen.refuse_absent()
+    return config
+
+
 def _printed(config: Config, run: Callable[[Config], None]) -> str:
     """What one of Alembic's commands prints."""
     config.stdout = StringIO()
@@ -34,7 +40,7 @@ def _printed(config: Config, run: Callable[[Config], None]) -> str:
 @click.option("--sql", is_flag=True, help="Print the SQL and change nothing.")
 def upgrade(chosen: Chosen, output: Output, revision: str, sql: bool) -> None:
     """Create the tables, or bring them up to date (to REVISION, if given)."""
-    _go(command.upgrade, chosen, output, revision, sql)
+    _go(command.upgrade, _config(chosen), output, revision, sql)
 
 
 @click.command()
@@ -44,13 +50,13 @@ def upgrade(chosen: Chosen, output: Output, revision: str, sql: bool) -> None:
 @click.option("--sql", is_flag=True, help="Print the SQL and change nothing. REVISION is FROM:TO then.")
 def downgrade(chosen: Chosen, output: Output, revision: str, sql: bool) -> None:
     """Go back to REVISION (`base` removes the tables with all they hold)."""
-    _go(command.downgrade, chosen, output, revision, sql)
+    _go(command.downgrade, _config(chosen) if sql else _existing(chosen), output, revision, sql)
 
 
-def _go(there: Callable[..., None], chosen: Chosen, output: Output, revision: str, sql: bool) -> None:
+def _go(there: Callable[..., None], config: Config, output: Output, revision: str, sql: bool) -> None:
     if sql and output.as_json:
         raise click.UsageError("--sql prints SQL, and --json JSON. Choose one.")
-    there(_config(chosen), revision, sql=sql)
+    there(config, revision, sql=sql)
     if not sql:
         output.record({"revision": revision}, f"The database is at {revision}.")
 
@@ -61,9 +67,9 @@ def _go(there: Callable[..., None], chosen: Chosen, output: Output, revision: st
 @click.option("--check-heads", is_flag=True, help="Fail unless the database is at the newest revision.")
 def current(chosen: Chosen, output: Output, check_heads: bool) -> None:
     """Say at which revision the database is."""
-    said = _printed(_config(chosen), lambda config: command.current(config, check_heads=check_heads)).strip()
+    said = _printed(_existing(chosen), lambda config: command.current(config, check_heads=check_heads)).strip()
     revision = said.split()[0] if said else None
-    output.record({"revision": revision, "head": HEAD, "up_to_date": revision == HEAD}, said)
+    output.record({"revision": revision, "head": HEAD, "up_to_date": revision == HEAD}, said or "none")
 
 
 @click.command()
@@ -71,7 +77,7 @@ def current(chosen: Chosen, output: Output, check_heads: bool) -> None:
 @with_output
 def check(chosen: Chosen, output: Output) -> None:
     """Fail unless the tables are exactly those of this release."""
-    said = _printed(_config(chosen), command.check).strip()
+    said = _printed(_existing(chosen), command.check).strip()
     output.record({"differences": []}, said)
 
 

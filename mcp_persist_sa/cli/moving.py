@@ -34,11 +34,14 @@ def _bar(title: str) -> Generator[OnProgress, None, None]:
     with Progress(
         *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal, redirect_stdout=False
     ) as progress:
-        task = progress.add_task(title, total=None, more="")
+        # What fails before it has begun is said without a bar.
+        task = progress.add_task(title, total=None, more="", visible=False)
 
         def tell(moved: Moved) -> None:
             more = f"{moved.events:,} events" + (f", {moved.failed:,} failed" if moved.failed else "")
-            progress.update(task, description=moved.stage, completed=moved.seen, total=moved.total, more=more)
+            progress.update(
+                task, description=moved.stage, completed=moved.seen, total=moved.total, more=more, visible=True
+            )
 
         yield tell
 

@@ -55,7 +55,10 @@ class Output:
         if not sys.stdout.isatty():
             _plain_columns(heads, rows)
             return
-        table = Table(*heads, box=None, show_header=any(heads), header_style="bold", pad_edge=False)
+        table = Table(box=None, show_header=any(heads), header_style="bold", pad_edge=False)
+        for head in heads:
+            # What does not fit goes on in the next line: an advice that is cut off is none.
+            table.add_column(head, overflow="fold")
         for row in rows:
             table.add_row(*row)
         Console(markup=False, highlight=False).print(table)

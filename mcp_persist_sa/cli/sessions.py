@@ -133,6 +133,10 @@ def tail(
     chosen: Chosen, output: Output, session_id: str, stream: str | None, after: str | None, from_now: bool
 ) -> None:
     """Print what a stream holds and then what comes, until it or its session ends."""
+    if stream is None and after is None:
+        raise click.UsageError("Give --stream or --after; `sessions show` lists the streams.")
+    if after is not None and from_now:
+        raise click.UsageError("--from-now goes with --stream alone.")
 
     async def work() -> None:
         async with (

@@ -218,6 +218,21 @@ def _reading(path: Path) -> Generator[IO[bytes], None, None]:
         raise PersistError(f"The file {str(path)!r} cannot be read: {error.strerror or error}.") from error
 
 
+def _head(path: Path, line: bytes) -> dict[str, Any]:
+    """What the first line of an export says.
+
+    Raises:
+        InvalidInput: It is none of an export.
+    """
+    try:
+        head = decoded(line)
+    except InvalidInput:
+        head = {"type": None}
+    if (head["type"], head.get("version")) != (FORMAT, VERSION) or not isinstance(head.get("namespace"), str):
+        raise InvalidInput(f"The file {str(path)!r} is no export of this release.")
+    return head
+
+
 def _check_file(path: Path) -> str:
     """Read a file as a whole, and give the namespace that it was exported from.
 
@@ -227,9 +242,7 @@ def _check_file(path: Path) -> str:
     digest = blake2b(digest_size=32)
     with _reading(path) as file:
         first = last = file.readline()
-        head = decoded(first)
-        if (head["type"], head.get("version")) != (FORMAT, VERSION) or not isinstance(head.get("namespace"), str):
-            raise InvalidInput(f"The file {str(path)!r} is no export of this release.")
+        head = _head(path, first)
         for line in file:
             digest.update(last)
             last = line

@@ -133,11 +133,14 @@ async def test_a_file_without_a_write_ahead_log_is_found(tmp_path: Path) -> None
 
 
 async def test_a_file_that_others_can_read_is_said_until_they_cannot(tmp_path: Path) -> None:
-    file = tmp_path / "store.db"
-    await upgrade(f"sqlite:///{file}")
-    for mode, status in ((0o644, "note"), (0o640, "ok")):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    file = folder / "store.db"
+    file.touch()
+    for inside, mode, status in ((0o755, 0o644, "note"), (0o755, 0o640, "ok"), (0o750, 0o644, "ok")):
+        folder.chmod(inside)
         file.chmod(mode)
-        assert (await examined(f"sqlite:///{file}"))["rights"].status == status
+        assert sqlite.rights(file, [folder]).status == status
 
 
 # Postgres

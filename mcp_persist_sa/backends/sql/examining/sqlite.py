@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ _LONG_LOG = 1024 * 1024 * 1024
 _REMOTE = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre", "fuse.", "ncp", "virtiofs", "vboxsf")
 _MOUNTS = Path("/proc/self/mounts")
 _OTHERS = 0o007
+_OTHERS_ENTER = 0o001
 
 
 def examine(connection: sa.Connection, options: Options) -> Iterator[Finding]:
@@ -30,7 +31,7 @@ def examine(connection: sa.Connection, options: Options) -> Iterator[Finding]:
         yield file_system(Path(file), _MOUNTS)
         yield room(Path(file), shutil.disk_usage(file).free)
         yield _log(Path(file))
-        yield _permissions(Path(file))
+        yield rights(Path(file), Path(file).resolve().parents)
 
 
 def _durability(options: Options) -> Finding:
@@ -103,10 +104,18 @@ def _log(file: Path) -> Finding:
     return Finding("log", "note", f"{_size(size)} are not in the file yet", advice)
 
 
-def _permissions(file: Path) -> Finding:
+def rights(file: Path, folders: Iterable[Path]) -> Finding:
+    """Find out whether other users of this machine can read the file.
+
+    Args:
+        file: The database.
+        folders: Those in which it lies, all of which others have to enter.
+    """
     mode = file.stat().st_mode & 0o777
     if mode & _OTHERS == 0:
         return Finding("rights", "ok", f"{mode:o}")
+    if any(folder.stat().st_mode & _OTHERS_ENTER == 0 for folder in folders):
+        return Finding("rights", "ok", f"{mode:o}, in a folder that others cannot enter")
     advice = f"Other users of this machine can read what clients said: chmod o= '{file}' '{file}-wal' '{file}-shm'"
     return Finding("rights", "note", f"{mode:o}", advice)
 
