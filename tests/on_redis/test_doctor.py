@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from mcp_persist_sa import open_store
+from mcp_persist_sa import AccessDenied, open_store
 from mcp_persist_sa.operations import doctor
 from mcp_persist_sa.oversight import Finding
 from tests.databases import Database
@@ -84,6 +84,12 @@ async def test_a_right_that_is_missing_is_named(new_server: NewServer, forbidden
     rights = findings.get("rights") or findings["connection"]
     assert rights.status == "wrong"
     assert named in rights.found or forbidden == "resetkeys"
+
+
+async def test_a_right_that_a_script_misses_is_said(new_server: NewServer) -> None:
+    async with open_store(as_shop(new_server(ALWAYS), "-rpush")) as store:
+        with pytest.raises(AccessDenied, match="script"):
+            await store.append("session", "1", "x")
 
 
 async def test_a_server_that_tells_nothing_is_looked_at_as_far_as_it_lets(new_server: NewServer) -> None:

@@ -91,8 +91,9 @@ def _server(facts: Mapping[str, str]) -> Finding:
     if not facts:
         advice = "ACL SETUSER ... +info +config|get, so that its settings can be looked at."
         return Finding("database", "note", "the server tells nothing of itself", advice)
+    mode = facts.get("server_mode") or facts.get("redis_mode", "standalone")
     name = f"Valkey {facts['valkey_version']}" if "valkey_version" in facts else f"Redis {facts.get('redis_version')}"
-    return Finding("database", "ok", f"{name}, {facts.get('redis_mode', 'standalone')}")
+    return Finding("database", "ok", f"{name}, {mode}")
 
 
 def _writing(facts: Mapping[str, str], options: Options) -> Finding:

@@ -9,7 +9,8 @@ for _, command in ipairs({
 }) do
   local answer = redis.pcall(unpack(command))
   local said = type(answer) == 'table' and answer.err or ''
-  if string.find(said, 'permission') or string.find(said, 'NOPERM') then
+  -- Redis 7.0 and older say the latter.
+  if string.find(said, 'permission') or string.find(said, 'user executing the script') then
     missing[#missing + 1] = command[1]
   end
 end
