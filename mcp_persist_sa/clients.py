@@ -31,6 +31,8 @@ def redis_client(dsn: DSN, options: Options) -> Client:
     make = {"": _server, "cluster": _cluster, "sentinel": _sentinel}[kind]
     try:
         return make(parts, options)
+    except InvalidDSN:
+        raise
     except (ValueError, TypeError) as error:
         raise InvalidDSN(f"The driver does not accept the DSN: {error}.") from None
 
