@@ -14,6 +14,7 @@ from mcp_persist_sa.errors import (
     OutcomeUnknown,
     Overloaded,
     PersistError,
+    RecordConflict,
     SchemaAhead,
     SchemaBehind,
     SchemaError,
@@ -30,6 +31,7 @@ from mcp_persist_sa.errors import (
     UnknownEvent,
     VersionConflict,
 )
+from mcp_persist_sa.metrics import LoggingMetrics, Metrics
 from mcp_persist_sa.migrate import upgrade
 from mcp_persist_sa.models import (
     Event,
@@ -38,6 +40,7 @@ from mcp_persist_sa.models import (
     NewEvent,
     NotifierHealth,
     Page,
+    PoolHealth,
     Purged,
     Session,
     SessionPage,
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
         session_state,
     )
     from mcp_persist_sa.subscriptions import SubscriptionBus
+    from mcp_persist_sa.telemetry import OpenTelemetry
 
 __all__ = [
     "AccessDenied",
@@ -72,16 +76,21 @@ __all__ = [
     "InvalidDSN",
     "InvalidInput",
     "InvalidOption",
+    "LoggingMetrics",
+    "Metrics",
     "MissingExtra",
     "NewEvent",
     "NotifierHealth",
+    "OpenTelemetry",
     "Options",
     "OutcomeUnknown",
     "Overloaded",
     "Page",
     "PersistError",
+    "PoolHealth",
     "Purged",
     "Receipt",
+    "RecordConflict",
     "SchemaAhead",
     "SchemaBehind",
     "SchemaError",
@@ -115,13 +124,19 @@ __all__ = [
     "upgrade",
 ]
 
-_OF_SERVERS = {"DurableSessions", "EventStore", "persist", "session_id", "session_state"}
+_APART = {
+    "DurableSessions": "integrations",
+    "EventStore": "integrations",
+    "OpenTelemetry": "telemetry",
+    "SubscriptionBus": "subscriptions",
+    "persist": "integrations",
+    "session_id": "integrations",
+    "session_state": "integrations",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what serves servers when it is asked for: the SDK is large, and a migration does not need it."""
-    if name in _OF_SERVERS:
-        return getattr(import_module("mcp_persist_sa.integrations"), name)
-    if name == "SubscriptionBus":
-        return import_module("mcp_persist_sa.subscriptions").SubscriptionBus
+    """Import what needs the SDK or an extra when it is asked for: a migration needs neither."""
+    if name in _APART:
+        return getattr(import_module(f"mcp_persist_sa.{_APART[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -31,6 +31,8 @@ def redis_client(dsn: DSN, options: Options) -> Client:
     make = {"": _server, "cluster": _cluster, "sentinel": _sentinel}[kind]
     try:
         return make(parts, options)
+    except InvalidDSN:
+        raise
     except (ValueError, TypeError) as error:
         raise InvalidDSN(f"The driver does not accept the DSN: {error}.") from None
 
@@ -68,6 +70,10 @@ def _settings(options: Options) -> dict[str, Any]:
 
 
 def _server(parts: SplitResult, options: Options) -> Client:
+    database = parts.path.strip("/")
+    if database and not database.isdecimal():
+        # The driver would take database 0.
+        raise InvalidDSN("The path of the DSN is the number of the database: redis://host:6379/0")
     pools: Any = ConnectionPool
     pool = pools.from_url(parts.geturl(), **_settings(options))
     _check_arguments(pool)
@@ -80,6 +86,8 @@ def _check_arguments(pool: ConnectionPool) -> None:
 
 
 def _cluster(parts: SplitResult, options: Options) -> Client:
+    if parts.path.strip("/") not in ("", "0"):
+        raise InvalidDSN("A cluster has one database, so the DSN has no path: redis+cluster://host:6379")
     nodes = [ClusterNode(host, port) for host, port in _hosts(parts, _PORT)]
     make: Any = RedisCluster
     return make(startup_nodes=nodes, **_login(parts), **_arguments(parts), **_settings(options))

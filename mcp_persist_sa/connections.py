@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from anyio import fail_after
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from mcp_persist_sa.apart import Run, in_loop, in_thread
 from mcp_persist_sa.database import refuse_if
 from mcp_persist_sa.faults import Fault, NotConnected, fault_of
+from mcp_persist_sa.models import PoolHealth
 from mcp_persist_sa.options import MAX_BUSY_SECONDS
 from mcp_persist_sa.threads import Threads
 from mcp_persist_sa.transactions import Work, take_turn, transact
@@ -79,6 +80,10 @@ class ThreadDatabase:
     def apart(self) -> AbstractAsyncContextManager[Run]:
         refuse_if(self._closed)
         return in_thread(self._engine)
+
+    def pool(self) -> PoolHealth | None:
+        threads = {self._writer, self._reader}
+        return PoolHealth(sum(each.most for each in threads), sum(min(each.busy, each.most) for each in threads))
 
     async def close(self) -> None:
         self._closed = True
@@ -159,6 +164,10 @@ class AsyncDatabase:
     def apart(self) -> AbstractAsyncContextManager[Run]:
         refuse_if(self._closed)
         return in_loop(self._connect(atomic=False))
+
+    def pool(self) -> PoolHealth | None:
+        pool = self._engine.pool
+        return PoolHealth(pool.size(), pool.checkedout()) if isinstance(pool, QueuePool) else None
 
     async def close(self) -> None:
         self._closed = True

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mcp_persist_sa.apart import Run
 from mcp_persist_sa.errors import StoreClosed
 from mcp_persist_sa.faults import Failure, Fault, NotConnected, connect_error, fault_of, persist_error, repeat
+from mcp_persist_sa.models import PoolHealth
 from mcp_persist_sa.transactions import Work
 
 T = TypeVar("T")
@@ -37,6 +38,10 @@ class Database(Protocol):
 
     def apart(self) -> AbstractAsyncContextManager[Run]:
         """A connection beside those of the calls, which commits each statement, and what runs work on it."""
+        ...
+
+    def pool(self) -> PoolHealth | None:
+        """How busy the connections are; None where it is not known."""
         ...
 
     async def close(self) -> None:

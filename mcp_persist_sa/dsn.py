@@ -32,7 +32,7 @@ _KINDS = {
     "redis+sentinel": "redis",
     "rediss+sentinel": "redis",
 }
-_OPTIONS = {option.name for option in fields(Options)} - {"password", "clock", "connect_args"}
+_OPTIONS = {option.name for option in fields(Options)} - {"password", "clock", "connect_args", "metrics"}
 _TEXTS = {"namespace", "key_prefix", "schema", "synchronous"}
 
 

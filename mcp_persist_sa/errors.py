@@ -95,3 +95,7 @@ class StreamClaimed(PersistError):
 
 class VersionConflict(PersistError):
     """The value was changed by somebody else: its version is not the expected one."""
+
+
+class RecordConflict(PersistError):
+    """What is copied or imported is no later state of what is there already; nothing of it was written."""

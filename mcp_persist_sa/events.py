@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from mcp_persist_sa.checks import check_whole
 from mcp_persist_sa.errors import InvalidInput, StreamNotFound
-from mcp_persist_sa.identity import EventId, check_session_id, escape_stream_id, session_key
+from mcp_persist_sa.identity import (
+    EventId,
+    check_session_id,
+    escape_stream_id,
+    nonce_of_number,
+    number_of,
+    session_key,
+    unknown_event,
+)
 from mcp_persist_sa.models import Event, Gap, NewEvent, Page, Purged, StreamInfo
-from mcp_persist_sa.opening import Opened
-from mcp_persist_sa.options import Options
+from mcp_persist_sa.parts import Part
 from mcp_persist_sa.streams import Tail, end_of
 
 
-class Events(ABC):
+class Events(Part):
     """The events of a store."""
-
-    _options: Options
-
-    @property
-    @abstractmethod
-    def _now_open(self) -> Opened:
-        """What stands behind the store while it is open."""
 
     @property
     @abstractmethod
@@ -36,6 +36,20 @@ class Events(ABC):
 
     def _key(self, session_id: str) -> str:
         return session_key(self._options.namespace, check_session_id(session_id))
+
+    async def _event(self, session_id: str, event_id: str) -> EventId:
+        """The place that an event id names, which may be a number from a store that the session was imported from.
+
+        Raises:
+            UnknownEvent: It is none of the session's.
+        """
+        number = number_of(event_id)
+        if number is None:
+            return EventId.parse(event_id)
+        found = await self._now_open.backend.find_foreign(self._key(session_id), nonce_of_number(number))
+        if found is None:
+            raise unknown_event()
+        return found
 
     # Reading events
 
@@ -57,26 +71,25 @@ class Events(ABC):
             StreamNotFound: The session has no such stream.
             SessionNotFound: The session has expired.
         """
-        tail = self._tail(session_id)
-        return await tail.read(await self._place(tail, after, stream_id))
+        return await self._tail(session_id).read(await self._place(session_id, after, stream_id))
 
-    async def _place(self, tail: Tail, after: str | None, stream_id: str | None) -> EventId:
+    async def _place(self, session_id: str, after: str | None, stream_id: str | None) -> EventId:
         if (after is None) == (stream_id is None):
             raise InvalidInput("Give either an event id (`after`) or a stream (`stream_id`).")
         if after is not None:
-            return EventId.parse(after)
-        place = await tail.beginning(escape_stream_id(stream_id or ""))
+            return await self._event(session_id, after)
+        place = await self._tail(session_id).beginning(escape_stream_id(stream_id or ""))
         if place is None:
             raise StreamNotFound("The session has no such stream.")
         return place
 
     async def read_before(self, session_id: str, event_id: str, *, limit: int = 100) -> Page:
         """The newest events before one, in their order. Takes and raises what `read` does."""
-        return await self._read_back(session_id, EventId.parse(event_id), limit)
+        return await self._read_back(session_id, await self._event(session_id, event_id), limit)
 
     async def recent(self, session_id: str, stream_id: str, *, limit: int = 100) -> Page:
         """The newest events of a stream, in their order. Takes and raises what `read` does."""
-        place = await self._place(self._tail(session_id), None, stream_id)
+        place = await self._place(session_id, None, stream_id)
         return await self._read_back(session_id, end_of(place.stream_key), limit)
 
     async def _read_back(self, session_id: str, before: EventId, limit: int) -> Page:
@@ -111,7 +124,7 @@ class Events(ABC):
         if after is not None and from_now:
             raise InvalidInput("`from_now` goes with a stream (`stream_id`), not with an event id.")
         name = None if stream_id is None else escape_stream_id(stream_id)
-        place, skip = (EventId.parse(after), "") if after is not None else (None, "")
+        place, skip = (await self._event(session_id, after), "") if after is not None else (None, "")
         if from_now:
             place, skip = await tail.end(name or "")
         async with aclosing(tail.items(name, place, skip=skip)) as items:
@@ -127,7 +140,7 @@ class Events(ABC):
         Raises:
             StreamNotFound: The session has no such stream.
         """
-        place = await self._place(self._tail(session_id), None, stream_id)
+        place = await self._place(session_id, None, stream_id)
         found = await self._now_open.backend.stream(self._key(session_id), place.stream_key)
         if found is None:
             raise StreamNotFound("The session has no such stream.")
@@ -151,14 +164,10 @@ class Events(ABC):
             HistoryLost: It, or what follows it, is gone already.
             SessionNotFound: The session has expired.
         """
-        place = EventId.parse(event_id)
+        place = await self._event(session_id, event_id)
         await self._tail(session_id).read(place)
         return await self._now_open.backend.delete_before(self._key(session_id), place.stream_key, place.sequence)
 
     async def delete_events(self, session_id: str) -> Purged:
         """Remove all streams and events of a session, which stays."""
         return await self._now_open.backend.delete_events(self._key(session_id))
-
-    async def purge(self) -> Purged:
-        """Remove what has expired or is over a limit, in chunks that never hold a writer for long."""
-        return await self._now_open.backend.purge()

@@ -99,6 +99,34 @@ def new_nonces(count: int) -> list[str]:
     return [_random.text(8) for _ in range(count)]
 
 
+FOREIGN = "num-"
+"""How the keys of streams begin that were imported from a store whose event ids are numbers."""
+
+_NUMBER = re.compile(r"[0-9]{1,15}")
+
+
+def new_foreign_stream_key() -> str:
+    """A random key of 72 bits for such a stream."""
+    return f"{FOREIGN}{_random.text(12)}"
+
+
+def nonce_of_number(number: int) -> str:
+    """The nonce of an event that had this number for its id, by which it is found when a client comes with that.
+
+    Raises:
+        InvalidInput: The number is too large.
+    """
+    if not 0 <= number < 1 << 48:
+        raise InvalidInput(f"The event id {number} is not one of mcp-persist.")
+    return urlsafe_b64encode(number.to_bytes(6, "big")).decode()
+
+
+def number_of(event_id: str) -> int | None:
+    """The number that is an event id of another store; None for what is no such id."""
+    is_one = isinstance(event_id, str) and _NUMBER.fullmatch(event_id)  # pyright: ignore[reportUnnecessaryIsInstance]
+    return int(event_id) if is_one and int(event_id) < 1 << 48 else None
+
+
 def new_session_id() -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of Unix time in milliseconds, then 74 random bits."""
     value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)

@@ -16,6 +16,7 @@ __all__ = [
     "NotifierHealth",
     "NotifierMode",
     "Page",
+    "PoolHealth",
     "Purged",
     "Session",
     "SessionPage",
@@ -223,12 +224,26 @@ class NotifierHealth:
         since: When that began, in UTC.
         waiters: How many wait.
         reconnects: How many times the connection was lost and made anew.
+        lag: Seconds that the last probe took to arrive; None where there was none.
     """
 
     mode: NotifierMode
     since: datetime
     waiters: int
     reconnects: int
+    lag: float | None = None
+
+
+class PoolHealth(NamedTuple):
+    """The connections of a store, beside the one that hears others.
+
+    Attributes:
+        size: How many there may be.
+        in_use: How many work at the moment.
+    """
+
+    size: int
+    in_use: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +256,7 @@ class Health:
         revision: Of the tables; None where it is not known.
         error: Why the database is not reachable.
         notifier: How news of events reaches this process.
+        pool: How busy the connections are; None where it is not known, as with an engine of the caller's own pool.
     """
 
     reachable: bool
@@ -248,3 +264,4 @@ class Health:
     revision: str | None
     error: str | None
     notifier: NotifierHealth
+    pool: PoolHealth | None = None

@@ -29,17 +29,18 @@ class Node:
         """Under which the node is known, or None if it has not joined."""
         return self._node_id
 
-    async def join(self) -> None:
-        """Take a lease, and renew it from now on.
+    async def join(self) -> str:
+        """Take a lease, and renew it from now on; gives the name of the node.
 
         Raises:
             StoreUnavailable: The database cannot be reached.
         """
-        if self._renewing is None:
+        if self._node_id is None:
             node_id = new_stream_key()
             await self._backend.renew_node(node_id, self._lease)
             self._node_id = node_id
             self._renewing = asyncio.create_task(self._renew(node_id))
+        return self._node_id
 
     async def _renew(self, node_id: str) -> None:
         while True:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from mcp_persist_sa.errors import InvalidInput, InvalidOption
 from mcp_persist_sa.identity import check_name
+from mcp_persist_sa.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class Options:
         page_events: The most events that are read at a time.
         page_bytes: The most bytes of messages that are read at a time; one event is read whatever its size.
         node_lease: Seconds for which a node that serves sessions is believed to live after its last sign of life.
+        purge_interval: Seconds after which a node, one of those that have joined, removes what has expired; None: none
+            does, and it is by command.
         poll_interval: Seconds after which whoever waits for events looks again, also if nothing woke it.
         timeout: Seconds that a call may wait for the database, retries included.
         connect_timeout: Seconds to wait for a connection.
@@ -65,6 +68,7 @@ class Options:
         pgbouncer: Postgres: whether a transaction-mode pooler stands between; None to find out.
         password: Postgres: called (and awaited, if need be) for the password of each new connection.
         connect_args: Passed to the driver as they are.
+        metrics: Told how many events are stored and read, how long that takes, and what fails; see `Metrics`.
     """
 
     namespace: str = ""
@@ -90,6 +94,7 @@ class Options:
     page_events: int = 500
     page_bytes: int = 1024 * 1024
     node_lease: float = 15.0
+    purge_interval: float | None = 300.0
     poll_interval: float = 2.0
     timeout: float = 30.0
     connect_timeout: float = 10.0
@@ -98,6 +103,7 @@ class Options:
     pgbouncer: bool | None = None
     password: Password | None = None
     connect_args: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    metrics: Metrics | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:
@@ -124,9 +130,7 @@ class Options:
                 raise InvalidOption(f"The option {name} is True or False, not {getattr(self, name)!r}.")
         if self.synchronous not in ("FULL", "NORMAL"):
             raise InvalidOption(f"The option synchronous is 'FULL' or 'NORMAL', not {self.synchronous!r}.")
-        for name in ("password", "clock"):
-            if not (getattr(self, name) is None or callable(getattr(self, name))):
-                raise InvalidOption(f"The option {name} is something to call, or None.")
+        self._check_calls()
         if not isinstance(self.connect_args, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidOption("The option connect_args is a mapping of names to values.")
         if isinstance(self.wait_replicas, bool) or self.wait_replicas not in range(100):
@@ -135,6 +139,13 @@ class Options:
         if not (isinstance(self.key_prefix, str) and _PREFIX.fullmatch(self.key_prefix)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidOption("The option key_prefix is 1 to 64 letters, digits and any of _.:-")
         self._check_name("schema", "" if self.schema is None else self.schema)
+
+    def _check_calls(self) -> None:
+        for name in ("password", "clock"):
+            if not (getattr(self, name) is None or callable(getattr(self, name))):
+                raise InvalidOption(f"The option {name} is something to call, or None.")
+        if self.metrics is not None and not all(callable(getattr(self.metrics, name, None)) for name in _COLLECTED):
+            raise InvalidOption(f"The option metrics has the methods {', '.join(_COLLECTED)}.")
 
     def _check_name(self, name: str, value: str) -> None:
         try:
@@ -166,8 +177,13 @@ _POSITIVE = [
     or option.name.endswith(("_ttl", "timeout", "_interval", "_lease", "_size"))
 ]
 _WHOLE = [name for name in _POSITIVE if name.startswith(("max_", "page_", "pool_"))]
-_OPTIONAL = [name for name in _POSITIVE if name.endswith(("_ttl", "_sessions", "_per_stream", "_per_session"))]
+_OPTIONAL = [
+    name
+    for name in _POSITIVE
+    if name.endswith(("_ttl", "_sessions", "_per_stream", "_per_session")) or name == "purge_interval"
+]
 _CENTURY = 100 * 365 * 24 * 60 * 60
+_COLLECTED = ("event_stored", "replay", "error")
 _FLAGS = ["migrate", "background", "pgbouncer", "wait_aof"]
 
 

@@ -16,12 +16,15 @@ from mcp_persist_sa.models import (
     JSONValue,
     NewEvent,
     Page,
+    PoolHealth,
     Purged,
     Session,
     SessionPage,
     StateEntry,
     StreamInfo,
 )
+from mcp_persist_sa.oversight import OversightBackend, TendingBackend
+from mcp_persist_sa.records import RecordBackend
 
 
 class Claim(NamedTuple):
@@ -126,6 +129,10 @@ class EventBackend(Protocol):
             HistoryLost: What follows the place is gone, or it is not the event that it was.
             SessionNotFound: The session has expired.
         """
+        ...
+
+    async def find_foreign(self, session_key: str, nonce: str) -> EventId | None:
+        """An event of a stream whose key begins as `identity.FOREIGN` says, by its nonce. It is asked for seldom."""
         ...
 
     async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Page:
@@ -257,7 +264,16 @@ class NodeBackend(Protocol):
         ...
 
 
-class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, Protocol):
+class Backend(
+    EventBackend,
+    SessionBackend,
+    StateBackend,
+    NodeBackend,
+    RecordBackend,
+    OversightBackend,
+    TendingBackend,
+    Protocol,
+):
     """Keeps everything."""
 
     async def purge(self) -> Purged:
@@ -270,6 +286,10 @@ class Backend(EventBackend, SessionBackend, StateBackend, NodeBackend, Protocol)
         Raises:
             PersistError: It cannot be read.
         """
+        ...
+
+    def pool(self) -> PoolHealth | None:
+        """How busy its connections are; None where it is not known."""
         ...
 
     async def close(self) -> None:

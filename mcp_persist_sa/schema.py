@@ -129,6 +129,16 @@ nodes = sa.Table(
 )
 """The leases of the processes that serve. One that has run out says that its node is dead."""
 
+leases = sa.Table(
+    "mcp_leases",
+    metadata,
+    sa.Column("namespace", Name, primary_key=True),
+    sa.Column("duty", Name, primary_key=True),
+    sa.Column("holder", Key, nullable=False),
+    sa.Column("expires_at", Timestamp, nullable=False),
+)
+"""Which node has a duty of which there is one in a namespace, until the lease runs out."""
+
 revisions = sa.Table(
     "mcp_schema",
     metadata,

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from anyio import move_on_after
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mcp_persist_sa.checks import message_size, new_append
+from mcp_persist_sa.condition import Condition
 from mcp_persist_sa.dsn import default_dsn, parse
 from mcp_persist_sa.errors import InvalidInput, PersistError, StoreClosed
 from mcp_persist_sa.events import Events
 from mcp_persist_sa.identity import REQUEST_STATE, RESERVED, EventId, escape_stream_id
+from mcp_persist_sa.janitor import Janitor
 from mcp_persist_sa.keys import DAY, HOUR, Secret, shared_keys
-from mcp_persist_sa.models import Health, NewEvent
+from mcp_persist_sa.measuring import measured
+from mcp_persist_sa.models import NewEvent
 from mcp_persist_sa.nodes import Node
 from mcp_persist_sa.opening import Opened, open_dsn, open_given
 from mcp_persist_sa.options import Options, warn_of_unlimited
@@ -49,7 +50,7 @@ def open_store(dsn: str | None = None, **options: Any) -> Store:
     return Store(default_dsn() if dsn is None else dsn, **options)
 
 
-class Store(Events):
+class Store(Events, Condition):
     """The database of an MCP server. It belongs to the event loop in which it was opened."""
 
     def __init__(self, source: str | AsyncEngine | Redis | RedisCluster, **options: Any) -> None:
@@ -81,7 +82,8 @@ class Store(Events):
     async def _open(self) -> None:
         warn_of_unlimited(self._options)
         opening = open_dsn if isinstance(self._source, str) else open_given
-        self._opened = opened = await opening(self._source, self._options)  # type: ignore[arg-type]
+        found: Opened = await opening(self._source, self._options)  # type: ignore[arg-type]
+        self._opened = opened = found._replace(backend=measured(found.backend, self._options.metrics))
         self._writer = Writer(
             opened.backend,
             opened.notifier.notify,
@@ -90,6 +92,7 @@ class Store(Events):
         )
         self._sessions = Sessions(opened.backend, opened.notifier, self._options)
         self._node = Node(opened.backend, timedelta(seconds=self._options.node_lease))
+        self._janitor = Janitor(opened.backend, self._options)
 
     async def close(self) -> None:
         """Write what is queued, and disconnect. Whoever cancels this only stops to wait for it."""
@@ -102,6 +105,7 @@ class Store(Events):
     async def _close(self, opened: Opened) -> None:
         try:
             await self._writer.close(self._options.timeout)
+            await self._janitor.stop()
             await self._node.leave()
         finally:
             await opened.notifier.close()
@@ -135,21 +139,6 @@ class Store(Events):
         if self._opened is None:
             raise StoreClosed("The store is not open. Use `async with open_store(dsn) as store`.")
         return self._opened
-
-    async def health(self, *, timeout: float = 5.0) -> Health:
-        """How the store is. That the database cannot be reached is in the answer, and no error.
-
-        Args:
-            timeout: Seconds to wait for the database.
-        """
-        opened, begin = self._now_open, time.monotonic()
-        revision, error = None, f"The database did not answer within {timeout:g} s."
-        with move_on_after(timeout):
-            try:
-                revision, error = await opened.backend.revision(), None
-            except PersistError as failure:
-                error = str(failure)
-        return Health(error is None, time.monotonic() - begin, revision, error, opened.notifier.health())
 
     # Sessions and state
 
@@ -278,16 +267,10 @@ class Store(Events):
     async def join(self) -> None:
         """Make this process a node that is seen to live, by a lease in the database, until the store is closed.
 
+        One of the nodes removes what has expired, every `purge_interval` seconds.
+
         Raises:
             StoreUnavailable: The database cannot be reached.
         """
         _ = self._now_open
-        await self._node.join()
-
-    async def nodes(self) -> dict[str, bool]:
-        """The nodes of this namespace, and of each whether its lease holds: a dead one is kept in mind for an hour.
-
-        Raises:
-            StoreUnavailable: The database cannot be reached.
-        """
-        return await self._now_open.backend.nodes()
+        self._janitor.start(await self._node.join())

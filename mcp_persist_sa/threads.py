@@ -18,7 +18,12 @@ _Job = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
 
 class Threads:
-    """Some threads, each begun when the others are busy. They end with the process, or by `close`."""
+    """Some threads, each begun when the others are busy. They end with the process, or by `close`.
+
+    Attributes:
+        most: How many there may be.
+        busy: How much was handed over and is not done.
+    """
 
     def __init__(self, most: int, name: str) -> None:
         """Make them.
@@ -27,11 +32,11 @@ class Threads:
             most: How many.
             name: By which debuggers show them.
         """
-        self._most = most
+        self.most = most
         self._name = name
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[Thread] = []
-        self._busy = 0
+        self.busy = 0
 
     def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Run a function in a thread; to cancel the future does not stop it.
@@ -40,9 +45,9 @@ class Threads:
             work: The function.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._busy += 1
+        self.busy += 1
         self._jobs.put((work, future))
-        if self._busy > len(self._threads) < self._most:
+        if self.busy > len(self._threads) < self.most:
             thread = Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -63,7 +68,7 @@ class Threads:
             del job, work, future, result, error
 
     def _done(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-        self._busy -= 1
+        self.busy -= 1
         if future.cancelled():
             return
         if error is None:

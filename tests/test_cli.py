@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -87,7 +88,9 @@ REFUSED = [
     (["upgrade", "--dsn", "redis://user:hunter2@h"], "Redis"),
     (["upgrade", "nonsense", "--dsn", "sqlite://"], "nonsense"),
     (["check", "--dsn", "sqlite:///none/x.db"], "does not exist"),
-    (["current", "--dsn", "sqlite://", "--schema", "other"], "Postgres"),
+    (["upgrade", "--dsn", "sqlite://", "--schema", "other"], "Postgres"),
+    (["current", "--dsn", "sqlite://"], "in memory"),
+    (["upgrade", "--dsn", ""], "begins with"),
 ]
 
 
@@ -101,3 +104,53 @@ def test_what_fails_is_said_on_one_line_without_the_password(
     assert reason in errors
     assert errors.count("\n") == 1
     assert "hunter2" not in errors
+
+
+def test_machines_are_told_in_json(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    dsn = f"sqlite:///{tmp_path / 'store.db'}"
+    told: dict[str, object] = {}
+    for words in (["upgrade"], ["current"], ["check"], ["history"]):
+        code, said, errors = run(*words, "--json", dsn=dsn)
+        assert (code, errors, said.count("\n")) == (0, "", 1)
+        told[words[0]] = json.loads(said)
+    assert told["upgrade"] == {"revision": "head"}
+    assert told["current"] == {"revision": HEAD, "head": HEAD, "up_to_date": True}
+    assert told["check"] == {"differences": []}
+    assert run("upgrade", "--json", "--sql", dsn=dsn)[0] == 2
+
+
+@pytest.mark.parametrize("words", [["current"], ["check"], ["downgrade", "base"]], ids=" ".join)
+def test_a_file_that_is_not_there_is_not_made(
+    words: list[str], run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, said, errors = run(*words, "--dsn", f"sqlite:///{tmp_path / 'mistyped.db'}")
+    assert (code, said) == (1, "")
+    assert "does not exist" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_without_tables_is_at_no_revision(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    dsn = f"sqlite:///{tmp_path / 'store.db'}"
+    assert run("upgrade", "--dsn", dsn)[0] == run("downgrade", "base", "--dsn", dsn)[0] == 0
+    assert run("current", "--dsn", dsn)[:2] == (0, "none\n")
+
+
+WRONG_WORDS = [["upgrad"], ["upgrade", "--nonsense"], ["downgrade"], ["demo", "--nodes", "0"], ["current", "--dsn"]]
+
+
+@pytest.mark.parametrize("words", WRONG_WORDS, ids=" ".join)
+def test_words_that_are_not_understood_end_with_2(words: list[str], run: Callable[..., tuple[int, str, str]]) -> None:
+    code, said, errors = run(*words)
+    assert (code, said) == (2, "")
+    assert "Error: " in errors
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete(shell: str) -> None:
+    environment = {**os.environ, "_MCP_PERSIST_SA_COMPLETE": f"{shell}_source"}
+    script = subprocess.run([COMMAND], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert "_MCP_PERSIST_SA_COMPLETE" in script.stdout
+    words = {"COMP_WORDS": "mcp-persist-sa upg", "COMP_CWORD": "1"}
+    environment = {**os.environ, **words, "_MCP_PERSIST_SA_COMPLETE": "bash_complete"}
+    completed = subprocess.run([COMMAND], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert completed.stdout.split() == ["plain,upgrade"]

@@ -289,7 +289,8 @@ async def test_much_is_removed_in_many_short_transactions(
         clock.advance(seconds=60)
         assert (await store.purge()).events == 5101
         assert sum(removals.counts) == 7600
-        assert max(removals.counts) == 1000
+        # How many at a time follows the time that it took.
+        assert max(removals.counts) <= 1000
 
 
 # What is no engine for us

@@ -15,14 +15,15 @@ from tests.servers import ChildProcess
 NAMES = [option.name for option in fields(Options)]
 SECONDS = [name for name in NAMES if name.endswith(("_ttl", "timeout", "_interval"))]
 WHOLE = [name for name in NAMES if name.startswith(("max_", "page_", "pool_"))]
-MAY_BE_NONE = [name for name in NAMES if name.endswith(("_ttl", "_sessions", "_per_stream", "_per_session"))]
+UNLIMITED = ("_ttl", "_sessions", "_per_stream", "_per_session", "purge_interval")
+MAY_BE_NONE = [name for name in NAMES if name.endswith(UNLIMITED)]
 
 
 def test_the_defaults_are_those_of_the_sdk_and_a_day() -> None:
     options = Options.of({})
     assert (options.span("session_ttl"), options.span("event_ttl")) == (timedelta(minutes=30), timedelta(hours=24))
     assert (options.namespace, options.background, options.synchronous) == ("", True, "FULL")
-    assert [getattr(options, name) for name in MAY_BE_NONE if not name.endswith("_ttl")] == [None] * 5
+    assert [getattr(options, name) for name in MAY_BE_NONE if name.startswith("max_")] == [None] * 5
 
 
 def test_every_option_is_described() -> None:
@@ -42,7 +43,8 @@ def test_an_option_like_no_other_is_refused_with_a_list() -> None:
 
 
 def test_a_number_of_seconds_is_a_number_above_0() -> None:
-    assert SECONDS == ["session_ttl", "event_ttl", "state_ttl", "poll_interval", "timeout", "connect_timeout"]
+    spans = ("session_ttl", "event_ttl", "state_ttl")
+    assert tuple(SECONDS) == (*spans, "purge_interval", "poll_interval", "timeout", "connect_timeout")
     refused: list[Any] = [0, -1, -0.5, True, "1", float("nan"), float("inf"), 1e300, 1j, timedelta(0), timedelta.max]
     for name in SECONDS:
         for value in refused:
@@ -78,7 +80,7 @@ def test_an_amount_is_a_whole_number_above_0() -> None:
 
 
 def test_only_what_may_be_unlimited_may_be_none() -> None:
-    assert len(MAY_BE_NONE) == 8
+    assert len(MAY_BE_NONE) == 9
     for name in (*SECONDS, *WHOLE):
         if name in MAY_BE_NONE:
             assert getattr(Options.of({name: None}), name) is None

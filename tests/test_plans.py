@@ -17,7 +17,7 @@ from benchmarks import rows
 from benchmarks.databases import Database
 from benchmarks.figures import OURS
 from mcp_persist_sa import open_store
-from mcp_persist_sa.backends.sql import reads, streams
+from mcp_persist_sa.backends.sql import outlines, reads, stats, streams
 from mcp_persist_sa.dsn import parse
 from mcp_persist_sa.engine import postgres_engine, sqlite_engine
 from mcp_persist_sa.options import Options
@@ -117,7 +117,33 @@ async def test_of_a_session_s_events_only_those_of_the_streams_in_question_are_c
         assert all("stream_key" in condition for condition in conditions)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [stats.SESSIONS, stats.STREAMS, stats.RECENT, stats.LARGEST],
+    ids=["sessions", "streams", "recent", "largest"],
+)
+async def test_events_are_not_read_to_be_counted(full: str, statement: Any) -> None:
+    span = timedelta(minutes=1)
+    found = await plan(full, statement, {**VALUES, "in_namespace": "", "minute": span, "hour": span})
+    assert not re.search(r"SCAN mcp_events|Seq Scan on mcp_events", found), found
+
+
 async def test_a_plan_that_scans_would_be_seen(full: str) -> None:
     scan = sa.select(reads.events).where(reads.events.c.nonce == sa.bindparam("for_stream"))
     found = await plan(full, scan, VALUES)
     assert ("SCAN mcp_events" if full.startswith("sqlite") else "Seq Scan") in found
+
+
+async def test_whoever_copies_reads_ranges_of_the_primary_keys(full: str) -> None:
+    values = {**VALUES, "after": "session3", "through": 20}
+    found = [
+        await plan(full, statement, values) for statement in (outlines.KEYS, outlines.STREAM_PAGE, outlines.EVENTS)
+    ]
+    if full.startswith("sqlite"):
+        assert all("SCAN mcp_" not in text and "FOR GROUP BY" not in text for text in found)
+        assert found[0].count("(session_key>?)") == 3
+        assert "(session_key=? AND stream_key>?)" in found[1]
+        assert "(session_key=? AND stream_key=? AND sequence>? AND sequence<?)" in found[2]
+    else:
+        assert all("Seq Scan on mcp_events" not in text for text in found)
+        assert "Index Scan using pk_mcp_events" in found[2]

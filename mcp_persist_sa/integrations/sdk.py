@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcp.server.auth.middleware import bearer_auth
@@ -92,10 +92,10 @@ def principal(user: Any) -> str | None:
     The SDK compares client id, issuer and subject, so these are what a principal consists of.
     """
     if isinstance(user, AuthenticatedUser):
-        return _named(_components(user))
+        return owner_name(_components(user))
     if user is None or not getattr(user, "is_authenticated", False):
         return None
-    return _named([_identity(user)])
+    return owner_name([_identity(user)])
 
 
 def _components(user: AuthenticatedUser) -> list[str | None]:
@@ -113,9 +113,10 @@ def _identity(user: Any) -> str:
         return str(user.display_name)
 
 
-def _named(components: list[str | None]) -> str:
+def owner_name(components: Sequence[str | None]) -> str:
+    """A principal as it is kept with a session: client id alone, or with issuer and subject."""
     first = components[0] or ""
     if not any(components[1:]) and not first.startswith(("[", "sha256:")) and len(first) <= _MAX_OWNER:
         return first
-    name = json.dumps(components)
+    name = json.dumps([*components])
     return name if len(name) <= _MAX_OWNER else f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"

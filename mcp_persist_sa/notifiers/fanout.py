@@ -67,6 +67,7 @@ class FanOut:
         self._waiters: dict[str, set[FanOutWaiter]] = {}
         self._count = 0
         self._reconnects = 0
+        self._lag: float | None = None
         self._mode: NotifierMode = mode
         self._since = datetime.now(timezone.utc)
 
@@ -110,7 +111,7 @@ class FanOut:
                 del self._waiters[session_key]
 
     def health(self) -> NotifierHealth:
-        return NotifierHealth(self._mode, self._since, self._count, self._reconnects)
+        return NotifierHealth(self._mode, self._since, self._count, self._reconnects, self._lag)
 
     async def close(self) -> None:
         """Nothing was taken."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
+from time import monotonic
 from typing import Any
 
 import sqlalchemy as sa
@@ -129,10 +130,12 @@ class PostgresNotifier(WiredFanOut):
     async def _deafness(self) -> str | None:
         """Send something through another connection; give the reason where it does not arrive."""
         self._echo.clear()
+        begin = monotonic()
         tell = partial(_notify, to=self._channel, message=self._sender)
         await once(self._database, tell, atomic=False, writes=True)
         with move_on_after(_ECHO_PATIENCE):
             await self._echo.wait()
+            self._lag = monotonic() - begin
         return None if self._echo.is_set() else _DEAF
 
     def _judge(self, deaf: str | None) -> None:

@@ -32,6 +32,14 @@ def upgrade() -> None:
         sa.Column("expires_at", moment, nullable=False),
         sa.PrimaryKeyConstraint("node_id", name="pk_mcp_nodes"),
     )
+    op.create_table(
+        "mcp_leases",
+        sa.Column("namespace", name, nullable=False),
+        sa.Column("duty", name, nullable=False),
+        sa.Column("holder", key, nullable=False),
+        sa.Column("expires_at", moment, nullable=False),
+        sa.PrimaryKeyConstraint("namespace", "duty", name="pk_mcp_leases"),
+    )
     schema = op.create_table(
         "mcp_schema",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -131,6 +139,6 @@ def _create_events() -> None:
 
 
 def downgrade() -> None:
-    tables = ("schema", "nodes", "writers", "events", "streams", "session_state", "sessions")
+    tables = ("schema", "leases", "nodes", "writers", "events", "streams", "session_state", "sessions")
     for table in tables:
         op.drop_table(f"mcp_{table}")

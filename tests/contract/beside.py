@@ -34,6 +34,40 @@ async def lose_events(database: Database, *sequences: int) -> None:
                     await client.lrem(key, 1, event)
 
 
+async def alter_event(database: Database, sequence: int, old: str, new: str) -> None:
+    """Change the message of events of this number."""
+    if not database.is_redis:
+        statement = f"UPDATE mcp_events SET message = '{new}' WHERE sequence = {sequence} AND message = '{old}'"
+        await execute(database, statement)
+        return
+    async with _client(database) as client:
+        for key in await _keys(client, database, "}:e:*"):
+            for index, event in enumerate(await client.lrange(key, 0, -1)):
+                number, at, content = event.decode().split(":", 2)
+                if (int(number), content[9:]) == (sequence, old):
+                    await client.lset(key, index, f"{number}:{at}:{content[:9]}{new}")
+
+
+async def spoil_session(database: Database, session_id: str) -> None:
+    """Make a session's record one that cannot be read."""
+    if not database.is_redis:
+        await execute(database, f"UPDATE mcp_sessions SET client_info = '{{' WHERE session_id = '{session_id}'")
+        return
+    async with _client(database) as client:
+        for key in await _keys(client, database, "}:s"):
+            if await client.hget(key, "i") == session_id.encode():
+                await client.hset(key, "c", "{")
+
+
+async def on_duty(database: Database) -> list[str]:
+    """The node that keeps the namespace in order, if there is one."""
+    if not database.is_redis:
+        return [holder for (holder,) in await execute(database, "SELECT holder FROM mcp_leases")]
+    async with _client(database) as client:
+        found = [await client.get(key) for key in await _keys(client, database, "nodes}:tending")]
+        return [value.decode().partition(" ")[2] for value in found if value]
+
+
 async def count(database: Database, what: str) -> int:
     """How many sessions, streams, events, or values and marks of deleted ones there are."""
     if not database.is_redis:

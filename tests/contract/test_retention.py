@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from mcp_persist_sa import Gap, HistoryLost, NewEvent, Purged, Store, StoreUnavailable, UnknownEvent, limits
 from mcp_persist_sa.backends.redis import retention as redis_retention
-from mcp_persist_sa.backends.sql import retention
+from mcp_persist_sa.backends.sql import cutting
 from tests.contract.beside import count
 from tests.contract.support import Clock, fill, messages, rest, take, to_the_end
 from tests.databases import Database
@@ -311,7 +311,7 @@ async def test_events_are_stored_once_though_what_is_over_a_limit_cannot_be_remo
 ) -> None:
     store = await database.open(max_events_per_stream=10)
     with monkeypatch.context() as broken:
-        broken.setattr(*((redis_retention, "over_limits") if database.is_redis else (retention, "remove")), _fails)
+        broken.setattr(*((redis_retention, "over_limits") if database.is_redis else (cutting, "remove")), _fails)
         ids = await asyncio.gather(*(store.append("session", "1", str(n)) for n in range(1, 31)))
     assert "the removal fails" in caplog.text
     assert await _numbers(store) == list(range(1, 31))

@@ -51,7 +51,9 @@ async def test_a_client_of_a_cluster_is_used_and_left_open(new_redis: Any) -> No
     [
         ("redis://127.0.0.1:1?xyzzy=1", "xyzzy"),
         ("redis://127.0.0.1:x/0", "does not accept"),
+        ("redis://127.0.0.1:1/many", "number of the database"),
         ("redis+cluster://127.0.0.1:1?xyzzy=1", "xyzzy"),
+        ("redis+cluster://127.0.0.1:1/1", "has one database"),
         ("redis+sentinel://127.0.0.1:1/service?xyzzy=1", "xyzzy"),
         ("redis+sentinel://127.0.0.1:1", "Name the service"),
         ("redis+sentinel://127.0.0.1:1/service/x", "does not accept"),

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from mcp_persist_sa.backends.redis.keys import Keys, milliseconds
+from mcp_persist_sa.backends.redis.records import KINDS
 from mcp_persist_sa.backends.redis.retention import Retention
 from mcp_persist_sa.backends.redis.scripts import APPEND
 from mcp_persist_sa.backends.redis.server import Call, Server, Value
@@ -17,9 +18,6 @@ from mcp_persist_sa.protocols import Append, Place
 from mcp_persist_sa.refusals import claim_refused, events_unknown, stream_claimed
 
 logger = logging.getLogger(__name__)
-
-_KINDS = {(False, False): "p", (False, True): "P", (True, False): "m", (True, True): "M"}
-"""What stands before a message: whether there is one, and whether the event is final."""
 
 
 class Appends(Retention):
@@ -82,7 +80,7 @@ def _head(group: Append) -> list[Value]:
 
 
 def _kind(event: NewEvent) -> str:
-    return _KINDS[event.message is not None, event.final]
+    return KINDS[event.message is not None, event.final]
 
 
 def _place(group: Append, key: bytes, first: bytes) -> Place | Exception:

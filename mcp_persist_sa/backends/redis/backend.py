@@ -7,19 +7,24 @@ from redis.asyncio import Redis
 from mcp_persist_sa.backends.redis.appends import Appends
 from mcp_persist_sa.backends.redis.checking import check_server
 from mcp_persist_sa.backends.redis.cluster import ClusterWire
+from mcp_persist_sa.backends.redis.examining import Examining
+from mcp_persist_sa.backends.redis.figures import Figures
 from mcp_persist_sa.backends.redis.keys import Keys
+from mcp_persist_sa.backends.redis.outlines import Outlines
 from mcp_persist_sa.backends.redis.reads import Reads
 from mcp_persist_sa.backends.redis.scripts import SESSION
 from mcp_persist_sa.backends.redis.server import Durability, Server
 from mcp_persist_sa.backends.redis.state import States
+from mcp_persist_sa.backends.redis.tending import Tending
 from mcp_persist_sa.backends.redis.wires import PooledWire
 from mcp_persist_sa.clients import Client, close_client
 from mcp_persist_sa.errors import InvalidOption
 from mcp_persist_sa.faults import Failure
+from mcp_persist_sa.models import PoolHealth
 from mcp_persist_sa.options import Options
 
 
-class RedisBackend(Appends, Reads, States):
+class RedisBackend(Appends, Reads, States, Figures, Tending, Examining, Outlines):
     """Keeps everything on a server, or in a cluster."""
 
     def __init__(self, client: Client, options: Options, *, owned: bool) -> None:
@@ -56,6 +61,10 @@ class RedisBackend(Appends, Reads, States):
         except Failure as failure:
             raise failure.error from failure.__cause__
         return None
+
+    def pool(self) -> PoolHealth:
+        """See `Backend`."""
+        return self._server.pool()
 
     async def close(self) -> None:
         """See `Backend`."""

@@ -25,14 +25,17 @@ async def check_server(server: Server, options: Options) -> None:
         InvalidOption: It cannot do what the options demand.
         StoreUnavailable: It cannot be reached, or refuses (`AccessDenied`).
     """
-    info, save = await server.ask(["INFO"], ["CONFIG", "GET", "save"])
-    facts = _facts(info)
+    for info, save in await server.ask(["INFO"], ["CONFIG", "GET", "save"]):
+        _check(facts_of(info), options, saves=not says_never(save))
+
+
+def _check(facts: dict[str, str], options: Options, *, saves: bool) -> None:
     version = tuple(int(part) for part in re.findall(r"\d+", facts.get("redis_version", ""))[:2])
     if version and version < _OLDEST:
         raise StoreUnavailable(f"This is Redis {facts['redis_version']}. Use Redis 6.2 or newer, or Valkey.")
     if options.wait_aof and (version < _WAITS_FOR_DISK or facts.get("aof_enabled") == "0"):
         raise InvalidOption("The option wait_aof needs Redis 7.2, or Valkey, with `appendonly yes`.")
-    if facts.get("aof_enabled") == "0" and save in ([b"save", b""], {"save": ""}):
+    if facts.get("aof_enabled") == "0" and not saves:
         logger.warning("This Redis writes nothing to disk: a restart loses everything. Set `appendonly yes`.")
     policy = facts.get("maxmemory_policy", "")
     if policy.startswith("allkeys-"):
@@ -42,7 +45,23 @@ async def check_server(server: Server, options: Options) -> None:
         )
 
 
-def _facts(info: Any) -> dict[str, str]:
+def setting_of(answer: Any) -> str | None:
+    """The value in the answer to CONFIG GET, a list or a mapping; None where it may not be asked."""
+    if isinstance(answer, dict):
+        found = [*cast("dict[Any, Any]", answer).values()]
+    else:
+        found = cast("list[Any]", answer)[1:] if isinstance(answer, list) else []
+    value = next(iter(found), None)
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def says_never(save: Any) -> bool:
+    """Whether a server says that it never takes a snapshot."""
+    return setting_of(save) == ""
+
+
+def facts_of(info: Any) -> dict[str, str]:
+    """What a server tells of itself, by name; nothing where it may not be asked."""
     if isinstance(info, dict):
         return {str(name): str(value) for name, value in cast("dict[Any, Any]", info).items()}
     if not isinstance(info, bytes):

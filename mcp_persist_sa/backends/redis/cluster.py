@@ -2,50 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from redis.asyncio import RedisCluster
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
+from mcp_persist_sa.backends.redis.callers import Callers
 from mcp_persist_sa.backends.redis.server import Value
 from mcp_persist_sa.faults import NotConnected
 
 _SCANNED = 1000
-_KEPT_APART = ("EVAL", "EVALSHA")
+_SCANNED_TOGETHER = 200
 
 
 class ClusterWire:
-    """Sends each script to the server of its keys, over the connections of a client, which follows slots that move.
-
-    What has no keys is sent to one of the masters.
-    """
+    """Sends each script to the server of its keys, over the connections of a client, which follows slots that move."""
 
     is_split = True
 
     def __init__(self, client: RedisCluster, size: int) -> None:
         self._client: Any = client
-        self._room = asyncio.Semaphore(size)
+        self.callers = Callers(size)
 
     async def exchange(self, commands: Sequence[Sequence[Value]]) -> list[Any]:
-        async with self._room:
-            try:
-                await self._client.initialize()
-            except (RedisError, RedisClusterException, OSError) as error:
-                raise NotConnected from error
-            if len(commands) > 1 and commands[0][0] in _KEPT_APART:
-                return await self._together(commands)
-            return [await self._alone(command) for command in commands]
+        async with self.callers:
+            await self._learn_slots()
+            if len(commands) == 1:
+                return [await self._send(commands[0])]
+            pipeline = self._client.pipeline()
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute(raise_on_error=False)
 
-    async def _together(self, commands: Sequence[Sequence[Value]]) -> list[Any]:
-        pipeline = self._client.pipeline()
-        for command in commands:
-            pipeline.execute_command(*command)
-        return await pipeline.execute(raise_on_error=False)
+    async def ask(self, commands: Sequence[Sequence[Value]]) -> list[list[Any]]:
+        async with self.callers:
+            await self._learn_slots()
+            masters = self._client.get_primaries()
+            return [[await self._send(command, target_nodes=master) for command in commands] for master in masters]
 
-    async def _alone(self, command: Sequence[Value]) -> Any:
-        where = {} if command[0] in _KEPT_APART else {"target_nodes": self._client.get_primaries()[0]}
+    async def _learn_slots(self) -> None:
+        try:
+            await self._client.initialize()
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise NotConnected from error
+
+    async def _send(self, command: Sequence[Value], **where: Any) -> Any:
         try:
             return await self._client.execute_command(*command, **where)
         except ResponseError as error:
@@ -55,8 +57,13 @@ class ClusterWire:
 
     async def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
         await self._client.initialize()
+        keys: list[bytes] = []
         async for key in self._client.scan_iter(match=pattern, count=_SCANNED):
-            yield [key]
+            keys.append(key)
+            if len(keys) == _SCANNED_TOGETHER:
+                yield keys
+                keys = []
+        yield keys
 
     async def close(self) -> None:
         """Nothing was taken that the client does not take back."""

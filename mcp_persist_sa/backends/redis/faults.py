@@ -30,7 +30,10 @@ _UNDONE = (
     *(OutOfMemoryError, ReadOnlyError, RedisClusterException, TryAgainError),
 )
 # Up to Redis 6, what a command in a script is answered stands somewhere in the error of the script.
-_SAID_DENIED = re.compile(r"NOPERM|NOAUTH|WRONGPASS|invalid password|invalid username-password|AUTH <password>")
+_SAID_DENIED = re.compile(
+    r"NOPERM|NOAUTH|WRONGPASS|invalid password|invalid username-password|AUTH <password>"
+    r"|ACL failure in script|user executing the script"
+)
 _SAID_UNDONE = re.compile(r"OOM|READONLY|LOADING|BUSY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|max number of")
 
 

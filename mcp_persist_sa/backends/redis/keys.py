@@ -59,6 +59,6 @@ class Keys:
         return f"{{{self._space}:{'?' * 20}}}:*"
 
     def session_of(self, key: str) -> str | None:
-        """The session key in a key that matches the pattern."""
-        match = re.match(rf"\{{{re.escape(self._space)}:([\w-]{{20}})\}}:", key, re.ASCII)
+        """The session key in a key that matches the pattern, if it is of what tells that anything is kept."""
+        match = re.fullmatch(rf"\{{{re.escape(self._space)}:([\w-]{{20}})\}}:[stv]", key, re.ASCII)
         return match and match[1]

@@ -23,10 +23,14 @@ def _load(name: str) -> Script:
 
 
 APPEND = _load("append")
+FIGURES = _load("figures")
 INDEX = _load("index")
 LIMITS = _load("limits")
 NODE = _load("node")
+OUTLINE = _load("outline")
+PARCEL = _load("parcel")
 READ = _load("read")
+RIGHTS = _load("rights")
 SESSION = _load("session")
 STATE = _load("state")
 STREAMS = _load("streams")

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from anyio import fail_after
 from redis.exceptions import NoScriptError, RedisError
 
+from mcp_persist_sa.backends.redis.callers import Callers
 from mcp_persist_sa.backends.redis.faults import fault_of
 from mcp_persist_sa.backends.redis.scripts import Script
 from mcp_persist_sa.database import refuse_if
 from mcp_persist_sa.errors import OutcomeUnknown, PersistError
 from mcp_persist_sa.faults import Failure, Fault, NotConnected, persist_error, repeat
+from mcp_persist_sa.models import PoolHealth
 
 T = TypeVar("T")
 
@@ -58,17 +60,23 @@ class Wire(Protocol):
 
     Attributes:
         is_split: Whether keys are on several servers, so that a script has to keep to those of one slot.
+        callers: Who uses it.
     """
 
     is_split: bool
+    callers: Callers
 
     async def exchange(self, commands: Sequence[Sequence[Value]]) -> list[Any]:
-        """Send commands together, and give the answers; an error that the server answers stands in its place.
+        """Send scripts together, and give the answers; an error that the server answers stands in its place.
 
         Raises:
             NotConnected: There is no connection.
             RedisError: The connection was lost.
         """
+        ...
+
+    async def ask(self, commands: Sequence[Sequence[Value]]) -> list[list[Any]]:
+        """Send commands to each server, and give the answers of each. Raises as `exchange`."""
         ...
 
     def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
@@ -94,6 +102,10 @@ class Server:
         """Whether a script has to keep to the keys of one slot."""
         return self._wire.is_split
 
+    def pool(self) -> PoolHealth:
+        """How busy the connections are."""
+        return self._wire.callers.health()
+
     async def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
         """All keys that match a pattern, some at a time."""
         pages = self._wire.scan(pattern)
@@ -117,11 +129,11 @@ class Server:
         attempt = partial(self.once, calls, writes=writes)
         return await repeat(attempt, self._timeout, writes=writes, repeatable=repeatable)
 
-    async def ask(self, *commands: Sequence[Value]) -> list[Any]:
-        """Send commands that change nothing; an error that the server answers stands in its place."""
+    async def ask(self, *commands: Sequence[Value]) -> list[list[Any]]:
+        """Send commands that change nothing to each server; an error that it answers stands in the answer's place."""
 
-        async def attempt() -> list[Any]:
-            return await self._attempt(lambda: self._wire.exchange(commands), writes=False)
+        async def attempt() -> list[list[Any]]:
+            return await self._attempt(lambda: self._wire.ask(commands), writes=False)
 
         return await repeat(attempt, self._timeout, writes=False, repeatable=True)
 

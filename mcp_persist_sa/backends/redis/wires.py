@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from time import monotonic
 from typing import Any
@@ -11,6 +10,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ReadOnlyError, ResponseError
 
+from mcp_persist_sa.backends.redis.callers import Callers
 from mcp_persist_sa.backends.redis.server import Value
 from mcp_persist_sa.faults import NotConnected
 
@@ -29,17 +29,20 @@ class PooledWire:
 
     def __init__(self, pool: ConnectionPool, size: int) -> None:
         self._pool: Any = pool
-        self._room = asyncio.Semaphore(size)
+        self.callers = Callers(size)
         self._free: list[tuple[Any, float]] = []
         self._closed = False
 
     async def exchange(self, commands: Sequence[Sequence[Value]]) -> list[Any]:
-        async with self._room:
+        async with self.callers:
             connection = await self._take()
             try:
                 return await _exchange(connection, commands)
             finally:
                 await self._leave(connection)
+
+    async def ask(self, commands: Sequence[Sequence[Value]]) -> list[list[Any]]:
+        return [await self.exchange(commands)]
 
     async def _take(self) -> Any:
         """The connection that was used last, so that those too many rest."""

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.backends.sql import nodes, reads, sessions, state, streams
+from mcp_persist_sa.backends.sql import nodes, outlines, reads, sessions, state, stats, streams
 from mcp_persist_sa.backends.sql.appends import Appends, is_one_statement
 from mcp_persist_sa.backends.sql.arrivals import Gate
+from mcp_persist_sa.backends.sql.cutting import Cut
+from mcp_persist_sa.backends.sql.examining import examine
+from mcp_persist_sa.backends.sql.parcels import Parcels
 from mcp_persist_sa.backends.sql.purge import Purge
 from mcp_persist_sa.backends.sql.reading import Reading
-from mcp_persist_sa.backends.sql.retention import Cut
+from mcp_persist_sa.backends.sql.tending import Tending
 from mcp_persist_sa.compatibility import revision_of
 from mcp_persist_sa.database import Database, once, read, write
-from mcp_persist_sa.errors import SessionExists, SessionLimitReached
+from mcp_persist_sa.errors import RecordConflict, SessionExists, SessionLimitReached
 from mcp_persist_sa.faults import Failure
 from mcp_persist_sa.identity import EventId, new_stream_key
-from mcp_persist_sa.models import JSONValue, Page, Purged, Session, SessionPage, StateEntry, StreamInfo
+from mcp_persist_sa.models import JSONValue, Page, PoolHealth, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import CLOSED_TTL, Options
+from mcp_persist_sa.oversight import Finding, Stats
 from mcp_persist_sa.protocols import Append, Located, Place, SessionFilter
+from mcp_persist_sa.records import EventRecord, Outline, OutlinePage, Parcel
 
 T = TypeVar("T")
 
@@ -34,8 +40,10 @@ class SQLBackend:
         self._database = database
         self._options = options
         self._appends = Appends(database.dialect, options.namespace)
+        self._parcels = Parcels(database.dialect, options.namespace)
         self._writer_id = new_stream_key()
         self._purge = Purge(database, options, self._common)
+        self._tending = Tending(database, options, self._common)
 
     def _now(self) -> datetime | None:
         if self._options.clock is not None:
@@ -98,6 +106,9 @@ class SQLBackend:
             lambda c: reads.read_page(c, session_key, after, reading, limit=limit, max_bytes=max_bytes)
         )
 
+    async def find_foreign(self, session_key: str, nonce: str) -> EventId | None:
+        return await self._read(lambda c: reads.find_foreign(c, session_key, nonce))
+
     async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Page:
         reading = self._reading
         return await self._read(
@@ -144,7 +155,7 @@ class SQLBackend:
             if found is not None or isinstance(error, SessionLimitReached):
                 raise
         # What an expired session left behind is not for the next one of its id.
-        await self._purge.session(session_key, if_expired=True)
+        await self._purge.sessions([session_key], if_expired=True)
         return await create()
 
     async def session(self, session_key: str) -> Session | None:
@@ -210,13 +221,58 @@ class SQLBackend:
     async def nodes(self) -> dict[str, bool]:
         return await self._read(lambda c: nodes.known(c, self._common()))
 
+    # Records
+
+    async def session_keys(self) -> AsyncIterator[list[str]]:
+        after: str | None = ""
+        while after is not None:
+            page = await self._read(partial(outlines.session_keys, namespace=self._options.namespace, after=after))
+            if page.keys:
+                yield page.keys
+            after = page.last
+
+    async def read_outline(self, session_key: str, *, after: Outline | None, limit: int, max_bytes: int) -> OutlinePage:
+        return await self._read(
+            lambda c: outlines.read_outline(c, session_key, after=after, limit=limit, max_bytes=max_bytes)
+        )
+
+    async def read_events(
+        self, session_key: str, stream_key: str, *, after: int, limit: int, max_bytes: int
+    ) -> list[EventRecord]:
+        return await self._read(
+            lambda c: outlines.read_events(c, session_key, stream_key, after=after, limit=limit, max_bytes=max_bytes)
+        )
+
+    async def write_parcels(self, parcels: Sequence[Parcel]) -> list[RecordConflict | None]:
+        return await self._write(lambda c: self._parcels.write(c, parcels), atomic=True)
+
     # Retention
 
     async def purge(self) -> Purged:
         return await self._purge.everything()
 
+    # Oversight
+
+    async def tend(self, node_id: str, lease: timedelta, pause: timedelta) -> Purged | None:
+        return await self._tending.turn(node_id, lease, pause)
+
+    async def leave_tending(self, node_id: str) -> None:
+        await self._tending.leave(node_id)
+
+    async def stats(self, *, exact: bool) -> Stats:
+        return await self._read(lambda c: stats.figures(c, self._common(), self._options.schema, exact=exact))
+
+    async def purgeable(self) -> Purged:
+        return await self._purge.foreseen()
+
+    async def examine(self) -> list[Finding]:
+        return await self._read(lambda c: examine(c, self._options, self._common()))
+
     async def revision(self) -> str | None:
         return await self._once(revision_of, atomic=False, writes=False)
+
+    def pool(self) -> PoolHealth | None:
+        return self._database.pool()
 
     async def close(self) -> None:
         await self._database.close()

@@ -19,7 +19,7 @@ from mcp_persist_sa.backends.sql.reading import (
     session_over,
     this_stream,
 )
-from mcp_persist_sa.identity import EventId, unescape_stream_id, unknown_event
+from mcp_persist_sa.identity import FOREIGN, EventId, unescape_stream_id, unknown_event
 from mcp_persist_sa.models import Event, Gap, Page
 from mcp_persist_sa.refusals import history_lost, session_expired
 from mcp_persist_sa.schema import events, streams
@@ -215,6 +215,20 @@ def _of_stream(page: Page, header: _Header, *, finished: bool) -> Page:
         abandoned=bool(header.abandoned),
         stream_id=unescape_stream_id(header.stream_id),
     )
+
+
+_FOREIGN = sa.select(events.c.stream_key, events.c.sequence).where(
+    events.c.session_key == SESSION,
+    events.c.stream_key >= FOREIGN,
+    events.c.stream_key < f"{FOREIGN}~",
+    events.c.nonce == sa.bindparam("nonce", type_=sa.Text()),
+)
+
+
+def find_foreign(connection: sa.Connection, session_key: str, nonce: str) -> EventId | None:
+    """An event of an imported stream, by its nonce."""
+    row = connection.execute(_FOREIGN, {"for_session": session_key, "nonce": nonce}).first()
+    return None if row is None else EventId(row.stream_key, row.sequence, nonce)
 
 
 _RANGE_BEFORE = sa.select(sa.func.min(events.c.sequence), sa.func.max(events.c.sequence)).where(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.backends.sql.retention import CHUNK
 from mcp_persist_sa.backends.sql.state import expired as state_expired
 from mcp_persist_sa.models import Purged
 from mcp_persist_sa.schema import events, session_state, sessions, streams, writers
@@ -16,6 +15,7 @@ from mcp_persist_sa.sqltypes import before, now
 _KEY = sa.bindparam("for_session", type_=sa.Text())
 _NAMESPACE = sa.bindparam("in_namespace", type_=sa.Text())
 _LIMIT = sa.bindparam("limit", type_=sa.Integer())
+_SESSIONS_AT_A_TIME = 100
 
 # Whole sessions
 
@@ -30,19 +30,49 @@ _some_events = sa.select(events.c.stream_key, events.c.sequence).where(events.c.
 _SOME_EVENTS = sa.delete(events).where(
     events.c.session_key == _KEY, sa.tuple_(events.c.stream_key, events.c.sequence).in_(_some_events)
 )
+_some_streams = sa.select(streams.c.stream_key).where(streams.c.session_key == _KEY).limit(_LIMIT)
+_SOME_STREAMS = sa.delete(streams).where(streams.c.session_key == _KEY, streams.c.stream_key.in_(_some_streams))
 
 
 def expired_sessions(connection: sa.Connection, common: Mapping[str, Any]) -> list[str]:
     """Some sessions that have expired."""
-    return list(connection.execute(_EXPIRED_SESSIONS, {**common, "limit": CHUNK // 10}).scalars())
+    return list(connection.execute(_EXPIRED_SESSIONS, {**common, "limit": _SESSIONS_AT_A_TIME}).scalars())
 
 
-def remove_some_events(
-    connection: sa.Connection, session_key: str, *, if_expired: bool, common: Mapping[str, Any]
-) -> int:
-    """Remove a chunk of a session's events, and say how many."""
-    statement = _SOME_EVENTS.where(_is_expired) if if_expired else _SOME_EVENTS
-    return connection.execute(statement, {**common, "for_session": session_key, "limit": CHUNK}).rowcount
+def remove_sessions(
+    connection: sa.Connection, keys: Sequence[str], limit: int, *, if_expired: bool, common: Mapping[str, Any]
+) -> tuple[Purged, int]:
+    """Remove about so many rows of sessions, one session after the other.
+
+    Args:
+        connection: Where.
+        keys: The sessions.
+        limit: How many rows.
+        if_expired: Whether to leave sessions that have not expired, such as one that was opened anew meanwhile.
+        common: What many statements share.
+
+    Returns:
+        What was removed, and of how many sessions that was all.
+    """
+    removed = Purged()
+    for done, key in enumerate(keys):
+        removed = removed.plus(_remove_contents(connection, key, limit - sum(removed), if_expired, common))
+        if sum(removed) >= limit:
+            return removed, done
+        removed = removed.plus(_remove_session(connection, key, if_expired, common))
+    return removed, len(keys)
+
+
+def _remove_contents(
+    connection: sa.Connection, session_key: str, limit: int, if_expired: bool, common: Mapping[str, Any]
+) -> Purged:
+    """Remove so many of the events and streams of a session."""
+    counts: list[int] = []
+    for removal in (_SOME_EVENTS, _SOME_STREAMS):
+        statement = removal.where(_is_expired) if if_expired else removal
+        values = {**common, "for_session": session_key, "limit": limit - sum(counts)}
+        counts.append(connection.execute(statement, values).rowcount)
+    return Purged(events=counts[0], streams=counts[1])
 
 
 def remove_streams(connection: sa.Connection, session_key: str) -> Purged:
@@ -52,10 +82,8 @@ def remove_streams(connection: sa.Connection, session_key: str) -> Purged:
     return Purged(streams=gone, events=late)
 
 
-def remove_session(
-    connection: sa.Connection, session_key: str, *, if_expired: bool, common: Mapping[str, Any]
-) -> Purged:
-    """Remove a session with its streams and state; one that was opened anew meanwhile stays."""
+def _remove_session(connection: sa.Connection, session_key: str, if_expired: bool, common: Mapping[str, Any]) -> Purged:
+    """Remove a session with its state, and what has come since its streams were removed."""
     which = sa.delete(sessions).where(sessions.c.session_key == session_key)
     if if_expired:
         which = which.where(sessions.c.expires_at <= now())
@@ -68,10 +96,20 @@ def remove_session(
     return Purged(sessions=gone, state=state).plus(remove_streams(connection, session_key))
 
 
+def remove_contents(
+    connection: sa.Connection, session_key: str, limit: int, common: Mapping[str, Any]
+) -> tuple[Purged, bool]:
+    """Remove about so many of the events and streams of a session, and say whether that was all."""
+    removed = _remove_contents(connection, session_key, limit, False, common)
+    if sum(removed) >= limit:
+        return removed, False
+    return removed.plus(remove_streams(connection, session_key)), True
+
+
 # What is left
 
 _deleted = session_state.c.value.is_(sa.null())
-_no_session = ~sa.exists(sa.select(sessions.c.session_key).where(sessions.c.session_key == streams.c.session_key))
+no_session = ~sa.exists(sa.select(sessions.c.session_key).where(sessions.c.session_key == streams.c.session_key))
 _no_events = ~sa.exists(
     sa.select(events.c.sequence).where(
         events.c.session_key == streams.c.session_key, events.c.stream_key == streams.c.stream_key
@@ -83,7 +121,7 @@ _some_empty = (
         streams.c.namespace == _NAMESPACE,
         streams.c.created_at <= before(now(), "stream_ttl"),
         streams.c.updated_at <= before(now(), "stream_ttl"),
-        sa.or_(streams.c.finished, _no_session),
+        sa.or_(streams.c.finished, no_session),
         _no_events,
     )
     .limit(_LIMIT)
@@ -102,24 +140,27 @@ def _state_removal(*where: Any) -> Any:
 
 _OLD_STATE = _state_removal(state_expired, ~_deleted)
 _DELETED_STATE = _state_removal(_deleted, session_state.c.updated_at <= before(now(), "forget_after"))
-_OLD_WRITERS = sa.delete(writers).where(writers.c.updated_at <= before(now(), "forget_after"))
+_some_writers = (
+    sa.select(writers.c.writer_id).where(writers.c.updated_at <= before(now(), "forget_after")).limit(_LIMIT)
+)
+_OLD_WRITERS = sa.delete(writers).where(writers.c.writer_id.in_(_some_writers))
 
 
 def remove_empty_streams(connection: sa.Connection, common: Mapping[str, Any]) -> int:
     """Remove some streams that are empty and so old that their event ids need not be known any more."""
-    return connection.execute(_EMPTY_STREAMS, {**common, "limit": CHUNK}).rowcount
+    return connection.execute(_EMPTY_STREAMS, common).rowcount
 
 
 def remove_old_state(connection: sa.Connection, common: Mapping[str, Any]) -> int:
     """Remove some state that is not served any more."""
-    return connection.execute(_OLD_STATE, {**common, "limit": CHUNK}).rowcount
+    return connection.execute(_OLD_STATE, common).rowcount
 
 
 def remove_deleted_state(connection: sa.Connection, common: Mapping[str, Any]) -> int:
     """Forget the versions of some values that were deleted long ago."""
-    return connection.execute(_DELETED_STATE, {**common, "limit": CHUNK}).rowcount
+    return connection.execute(_DELETED_STATE, common).rowcount
 
 
 def remove_old_writers(connection: sa.Connection, common: Mapping[str, Any]) -> int:
-    """Forget writers whose last batch is long past."""
+    """Forget some writers whose last batch is long past."""
     return connection.execute(_OLD_WRITERS, common).rowcount

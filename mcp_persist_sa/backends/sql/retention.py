@@ -1,120 +1,100 @@
-"""What is removed, and how: in chunks of one short transaction each, so that no writer waits for long."""
+"""Which events need not be kept: those that have expired, and those that are over a limit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from mcp_persist_sa.backends.sql.cutting import Cut
 from mcp_persist_sa.limits import Limits
 from mcp_persist_sa.schema import events, streams
-from mcp_persist_sa.sqltypes import before, now
+from mcp_persist_sa.sqltypes import Timestamp, before, now
 
-CHUNK = 1000
-"""Events that are removed in one transaction."""
+HEAD = 1000
+"""Events at the beginning of a stream that are looked at at a time."""
+
+_STREAMS_AT_A_TIME = 20
+_SESSIONS_AT_A_TIME = 1000
 
 _KEY = sa.bindparam("for_session", type_=sa.Text())
-_STREAM = sa.bindparam("for_stream", type_=sa.Text())
 _NAMESPACE = sa.bindparam("in_namespace", type_=sa.Text())
 _LIMIT = sa.bindparam("limit", type_=sa.Integer())
-_THROUGH = sa.bindparam("through", type_=sa.BigInteger())
-
-
-class Cut(NamedTuple):
-    """A stream, the number through which it is to be removed, and from which."""
-
-    session_key: str
-    stream_key: str
-    first: int
-    through: int
-
-
-_of_cut = (events.c.session_key == _KEY) & (events.c.stream_key == _STREAM)
-_at_cut = sa.select(events).where(_of_cut, events.c.sequence == _THROUGH).subquery("at_cut")
-_cut_at = sa.select(_at_cut.c.created_at).scalar_subquery()
-_MARK = (
-    sa.update(streams)
-    .where(streams.c.session_key == _KEY, streams.c.stream_key == _STREAM, streams.c.purged_through < _THROUGH)
-    .values(
-        purged_through=_THROUGH,
-        purged_nonce=sa.select(_at_cut.c.nonce).scalar_subquery(),
-        last_sequence=sa.case((streams.c.last_sequence < _THROUGH, _THROUGH), else_=streams.c.last_sequence),
-        updated_at=sa.case((streams.c.updated_at < _cut_at, _cut_at), else_=streams.c.updated_at),
-    )
-)
-_REMOVE = sa.delete(events).where(_of_cut, events.c.sequence <= _THROUGH)
-
-
-def remove(connection: sa.Connection, cuts: Sequence[Cut]) -> int:
-    """Remove events, mark their streams, and say how many there were. The cuts are one chunk."""
-    removed = 0
-    for cut in sorted(cuts):
-        values = {"for_session": cut.session_key, "for_stream": cut.stream_key, "through": cut.through}
-        connection.execute(_MARK, values)
-        removed += connection.execute(_REMOVE, values).rowcount
-    return removed
-
-
-def chunks(cuts: Sequence[Cut]) -> Iterator[list[Cut]]:
-    """Split cuts so that each part removes at most `CHUNK` events."""
-    part: list[Cut] = []
-    room = CHUNK
-    for cut in cuts:
-        first = cut.first
-        while first <= cut.through:
-            through = min(cut.through, first + room - 1)
-            part.append(Cut(cut.session_key, cut.stream_key, first, through))
-            room -= through - first + 1
-            first = through + 1
-            if room == 0:
-                yield part
-                part, room = [], CHUNK
-    if part:
-        yield part
 
 
 # Events that have expired. They are at the beginning of their stream, where the key finds them.
 
+_AFTER = (
+    sa.bindparam("after_moment", type_=Timestamp()),
+    sa.bindparam("after_session", type_=sa.Text()),
+    sa.bindparam("after_stream", type_=sa.Text()),
+)
+_PLACE = (streams.c.created_at, streams.c.session_key, streams.c.stream_key)
+_may_hold_events = sa.or_(
+    sa.bindparam("thorough", type_=sa.Boolean()),
+    streams.c.finished.is_(sa.false()),
+    streams.c.purged_through < streams.c.last_sequence,
+)
+_page = (
+    sa.select(*_PLACE, streams.c.purged_through)
+    .where(
+        streams.c.namespace == _NAMESPACE,
+        streams.c.created_at <= before(now(), "event_ttl"),
+        streams.c.created_at >= _AFTER[0],
+        sa.tuple_(*_PLACE) > sa.tuple_(*_AFTER),
+        _may_hold_events,
+    )
+    .order_by(*_PLACE)
+    .limit(_LIMIT)
+    .subquery("page")
+)
 _head = (
     sa.select(events.c.sequence, events.c.created_at)
-    .where(events.c.session_key == streams.c.session_key, events.c.stream_key == streams.c.stream_key)
+    .where(events.c.session_key == _page.c.session_key, events.c.stream_key == _page.c.stream_key)
     .order_by(events.c.sequence)
-    .limit(CHUNK)
-    .correlate(streams)
+    .limit(HEAD)
+    .correlate(_page)
     .subquery("head")
 )
 _through = (
     sa.select(sa.func.max(_head.c.sequence)).where(_head.c.created_at <= before(now(), "event_ttl")).scalar_subquery()
 )
-_AGED = (
-    sa.select(
-        streams.c.session_key,
-        streams.c.stream_key,
-        streams.c.purged_through,
-        streams.c.created_at,
-        _through.label("through"),
-    )
-    .where(
-        streams.c.namespace == _NAMESPACE,
-        streams.c.created_at <= before(now(), "event_ttl"),
-        sa.tuple_(streams.c.session_key, streams.c.stream_key)
-        > sa.tuple_(sa.bindparam("after_session", type_=sa.Text()), sa.bindparam("after_stream", type_=sa.Text())),
-    )
-    .order_by(streams.c.session_key, streams.c.stream_key)
-    .limit(_LIMIT)
-)
+AGED = sa.select(_page, _through.label("through")).order_by(_page.c.created_at, _page.c.session_key, _page.c.stream_key)
+
+
+class Aged(NamedTuple):
+    """A place among the streams in the order of their age."""
+
+    moment: datetime
+    session_key: str
+    stream_key: str
+
+
+OLDEST = Aged(datetime(1970, 1, 1, tzinfo=timezone.utc), "", "")
 
 
 def aged_streams(
-    connection: sa.Connection, common: Mapping[str, Any], after: tuple[str, str]
-) -> tuple[list[Cut], tuple[str, str] | None]:
-    """The expired beginnings of some streams, and the place at which to look on."""
-    values = {**common, "after_session": after[0], "after_stream": after[1], "limit": CHUNK // 10}
-    rows = connection.execute(_AGED, values).all()
-    cuts = [Cut(row[0], row[1], row.purged_through + 1, row.through) for row in rows if row.through is not None]
-    last = (rows[-1].session_key, rows[-1].stream_key) if rows else None
-    return cuts, last
+    connection: sa.Connection, common: Mapping[str, Any], after: Aged, *, thorough: bool
+) -> tuple[list[Cut], Aged | None]:
+    """The expired beginnings of some streams, and the place at which to look on.
+
+    Args:
+        connection: Where.
+        common: What many statements share.
+        after: Behind which place.
+        thorough: Whether to look also at streams that should hold no events any more.
+    """
+    place = {"after_moment": after.moment, "after_session": after.session_key, "after_stream": after.stream_key}
+    values = {**common, **place, "limit": _STREAMS_AT_A_TIME, "thorough": thorough}
+    rows = connection.execute(AGED, values).all()
+    cuts = [
+        Cut(row.session_key, row.stream_key, row.purged_through + 1, row.through)
+        for row in rows
+        if row.through is not None
+    ]
+    return cuts, Aged(*rows[-1][:3]) if rows else None
 
 
 # What is over a limit
@@ -185,4 +165,4 @@ _SESSION_KEYS = (
 
 def session_keys(connection: sa.Connection, common: Mapping[str, Any], after: str) -> list[str]:
     """Sessions that have streams, in the order of their keys."""
-    return list(connection.execute(_SESSION_KEYS, {**common, "after": after, "limit": CHUNK}).scalars())
+    return list(connection.execute(_SESSION_KEYS, {**common, "after": after, "limit": _SESSIONS_AT_A_TIME}).scalars())

@@ -75,27 +75,6 @@ local function trim(base, s, before)
   end
 end
 
--- Set when things expire by themselves: the events of a stream, what is known of all streams, and the record of the
--- session, which outlives both.
-local function keep(base, s)
-  if s.kept ~= '-' and tonumber(now) - tonumber(s.kept) < ttl * SELDOM * 1000 then
-    return
-  end
-  s.kept = now
-  if ttl > 0 then
-    local long = 2 * ttl * (1 + SELDOM) + MARGIN
-    call('PEXPIRE', base .. ':e:' .. s.key, text(ttl * (1 + SELDOM) + MARGIN))
-    call('PEXPIRE', base .. ':t', text(long))
-    call('PEXPIRE', base .. ':o', text(long))
-    local record = call('PTTL', base .. ':s')
-    if record >= 0 and record < long then
-      call('PEXPIRE', base .. ':s', text(long))
-    end
-  elseif call('PTTL', base .. ':s') >= 0 then
-    call('PERSIST', base .. ':s')
-  end
-end
-
 -- Add events from a number on; one that is there already is left as it is.
 local function add(base, s, first, at, count, final)
   local before = tonumber(s.last)
@@ -108,7 +87,7 @@ local function add(base, s, first, at, count, final)
     s.finished = '1'
     call('HDEL', base .. ':t', 'w' .. s.key)
   end
-  keep(base, s)
+  keep_stream(base, s, now, ttl)
   save_stream(base, s)
   trim(base, s, before)
 end

@@ -165,17 +165,56 @@ local function keep_session(base, now)
   end
 end
 
+-- Set when things expire by themselves: the events of a stream, what is known of all streams, and the record of the
+-- session, which outlives both. The time to live is in milliseconds, 0 for ever.
+local function keep_stream(base, s, now, ttl)
+  if s.kept ~= '-' and tonumber(now) - tonumber(s.kept) < ttl * SELDOM * 1000 then
+    return
+  end
+  s.kept = now
+  if ttl > 0 then
+    local long = 2 * ttl * (1 + SELDOM) + MARGIN
+    call('PEXPIRE', base .. ':e:' .. s.key, text(ttl * (1 + SELDOM) + MARGIN))
+    call('PEXPIRE', base .. ':t', text(long))
+    call('PEXPIRE', base .. ':o', text(long))
+    local record = call('PTTL', base .. ':s')
+    if record >= 0 and record < long then
+      call('PEXPIRE', base .. ':s', text(long))
+    end
+  elseif call('PTTL', base .. ':s') >= 0 then
+    call('PERSIST', base .. ':s')
+  end
+end
+
+-- Keep the state of a session, or that of a handle for its time to live, which is in microseconds, or empty for ever.
+local function keep_state(base, now, ttl)
+  if call('EXISTS', base .. ':s') == 1 then
+    keep_session(base, now)
+    return
+  end
+  for _, key in ipairs({base .. ':v', base .. ':j'}) do
+    expire(key, ttl ~= '' and tonumber(ttl) / 1000 + MARGIN)
+  end
+end
+
 -- What is kept of the values of a session: <version> <writer> <time> by name in the hash :v, the JSON in :j.
 local VALUE = '^(%d+) (%S+) (-?%d+)$'
 
-local function remove_streams(base)
+local function count_streams(base)
   local streams, events = call('LRANGE', base .. ':o', 0, -1), 0
   for _, key in ipairs(streams) do
     events = events + call('LLEN', base .. ':e:' .. key)
+  end
+  return #streams, events, streams
+end
+
+local function remove_streams(base)
+  local count, events, streams = count_streams(base)
+  for _, key in ipairs(streams) do
     call('UNLINK', base .. ':e:' .. key)
   end
   call('UNLINK', base .. ':t', base .. ':o')
-  return #streams, events
+  return count, events
 end
 
 -- Remove all of a session, and say how many sessions, streams, events and values there were.
@@ -184,4 +223,18 @@ local function remove_session(base)
   local values = call('HLEN', base .. ':j')
   call('UNLINK', base .. ':v', base .. ':j')
   return {call('DEL', base .. ':s'), streams, events, values}
+end
+
+-- Records, as they are read for copies.
+
+-- A value: its name, version, time and JSON (nothing where it was deleted).
+local function value_record(base, name)
+  local version, _, at = string.match(call('HGET', base .. ':v', name) or '', VALUE)
+  return version and {name, version, at, call('HGET', base .. ':j', name)} or nil
+end
+
+-- A stream: what is known of it, its will, and whether it has events. Its name comes last, because it may be anything.
+local function stream_record(base, key)
+  local found = call('HGET', base .. ':t', 'k' .. key)
+  return found and {key, found, call('HGET', base .. ':t', 'w' .. key), call('EXISTS', base .. ':e:' .. key)} or nil
 end

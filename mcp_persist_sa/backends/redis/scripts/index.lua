@@ -123,4 +123,14 @@ function actions.page()
   return call('ZRANGE', key, start, start + tonumber(ARGV[7]) - 1, 'WITHSCORES')
 end
 
+-- When the newest session was opened, or nothing.
+function actions.newest()
+  return call('ZREVRANGE', all, 0, 0, 'WITHSCORES')[2] or ''
+end
+
+-- ARGV[3]: a moment, ARGV[4]: how many. Gives session keys of those that were to expire before it.
+function actions.overdue()
+  return call('ZRANGEBYSCORE', open, '-inf', ARGV[3], 'LIMIT', 0, ARGV[4])
+end
+
 return actions[ARGV[2]]()

@@ -37,4 +37,29 @@ function actions.all()
   return found
 end
 
+-- Who keeps the namespace in order, and until when.
+local duty = leases .. ':tending'
+
+local function on_duty()
+  local ends, node = string.match(call('GET', duty) or '', '^(-?%d+) (.*)$')
+  return ends and tonumber(ends) > tonumber(now) and node
+end
+
+-- ARGV[3]: a node, ARGV[4]: for how many microseconds, ARGV[5]: whether only if it has the duty already. Whether it has.
+function actions.tend()
+  local node = on_duty()
+  if node ~= ARGV[3] and (node or ARGV[5] == '1') then
+    return 0
+  end
+  local ends = text(tonumber(now) + tonumber(ARGV[4]))
+  call('SET', duty, ends .. ' ' .. ARGV[3], 'PX', text(tonumber(ARGV[4]) / 1000 + MARGIN))
+  return 1
+end
+
+function actions.leave_tending()
+  if on_duty() == ARGV[3] then
+    call('DEL', duty)
+  end
+end
+
 return actions[ARGV[2]]()

@@ -76,6 +76,12 @@ function actions.close()
   return call('HGETALL', record)
 end
 
+-- ARGV[3]: a moment. Whether the session is kept though it expired before it, and nothing that it has left is.
+function actions.is_overdue()
+  local is_due = session.recorded and session.expires and tonumber(session.expires) <= tonumber(ARGV[3])
+  return is_due and call('EXISTS', base .. ':t') == 0 and 1 or 0
+end
+
 -- ARGV[3]: whether only if it has expired.
 function actions.remove()
   if ARGV[3] == '1' and not is_over(session, now) then

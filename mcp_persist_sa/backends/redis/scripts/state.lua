@@ -28,16 +28,6 @@ local function note(name, version, writer)
   call('HSET', entries, name, text(version) .. ' ' .. writer .. ' ' .. now)
 end
 
-local function keep()
-  if session.recorded then
-    keep_session(base, now)
-    return
-  end
-  for _, key in ipairs({entries, values}) do
-    expire(key, ttl ~= '' and tonumber(ttl) / 1000 + MARGIN)
-  end
-end
-
 function actions.get()
   local entry = entry_of(ARGV[4])
   return entry and not entry.vacant and {entry.version, call('HGET', values, ARGV[4])} or {}
@@ -59,7 +49,7 @@ function actions.put()
   local version = (entry and tonumber(entry.version) or 0) + 1
   note(name, version, writer)
   call('HSET', values, name, ARGV[5])
-  keep()
+  keep_state(base, now, ttl)
   return {1, text(version)}
 end
 

@@ -1,0 +1,1 @@
+"""What whoever operates a store runs."""
