@@ -52,6 +52,8 @@ def _bound(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((_HOST, port))
+        # Whoever is quick with the address that is printed waits until the app has started.
+        listening.listen()
     except OSError as error:
         listening.close()
         raise click.ClickException(

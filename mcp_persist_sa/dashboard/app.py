@@ -95,11 +95,11 @@ class Dashboard:
         return JSONResponse(page)
 
     async def _feed(self, request: Request) -> Feed:
-        feed = Feed(self._board, self._ended)
         session_id = request.query_params.get("session")
         if session_id is None:
-            return feed
-        return feed.also(self._store, session_id, Timeline(self._store, session_id, payloads=self._payloads))
+            return Feed(self._ended, self._board.follow())
+        timeline = Timeline(self._store, session_id, payloads=self._payloads)
+        return Feed(self._ended, self._board.follow(), timeline.follow())
 
 
 def _refused(_request: Request, error: Exception) -> Response:

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from mcp_persist_sa.dashboard.pages import JSON, milliseconds
+from mcp_persist_sa.dashboard.pages import JSON, News, milliseconds, refusal
 from mcp_persist_sa.errors import PersistError
 from mcp_persist_sa.models import Health
 from mcp_persist_sa.oversight import Stats
@@ -22,13 +22,6 @@ INTERVAL = 2.0
 _SHARE = 20
 _PATIENCE = 2.0
 _REMEMBERED = 180
-
-
-class News(NamedTuple):
-    """What has changed: `condition` or `figures`."""
-
-    name: str
-    data: JSON
 
 
 class Board:
@@ -82,15 +75,16 @@ class Board:
     async def _watch_figures(self) -> None:
         """A store that takes long to count is asked less often: it counts for a twentieth of the time at most."""
         while await self._watched.wait():
-            begin = time.monotonic()
+            begin, took = time.monotonic(), 0.0
             try:
                 stats = await self._store.stats()
             except PersistError as error:
-                self._publish("figures", {"error": str(error)})
+                self._publish("figures", refusal(error))
             else:
+                took = time.monotonic() - begin
                 self._history.append((int(time.time() * 1000), stats.events))
                 self._publish("figures", {**_figures(stats), "history": [*self._history]})
-            await asyncio.sleep(max(INTERVAL, _SHARE * (time.monotonic() - begin)))
+            await asyncio.sleep(max(INTERVAL, _SHARE * took))
 
 
 def _condition(health: Health) -> JSON:

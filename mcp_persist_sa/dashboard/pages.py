@@ -30,6 +30,13 @@ _STREAM_KEY = re.compile(r"[\w-]{1,64}", re.ASCII)
 JSON = dict[str, Any]
 
 
+class News(NamedTuple):
+    """What a feed tells: `condition`, `figures`, `session`, `gone` or `trouble`."""
+
+    name: str
+    data: JSON
+
+
 def milliseconds(moment: datetime | None) -> int | None:
     """A moment as browsers count it."""
     return None if moment is None else int(moment.timestamp() * 1000)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import datetime, timezone
 from typing import Any
 
 from mcp_persist_sa.dashboard.messages import outside
-from mcp_persist_sa.dashboard.pages import JSON, details, key_of, milliseconds
-from mcp_persist_sa.errors import HistoryLost, SessionNotFound, UnknownEvent
+from mcp_persist_sa.dashboard.pages import JSON, News, details, key_of, milliseconds, refusal
+from mcp_persist_sa.errors import HistoryLost, PersistError, SessionNotFound, UnknownEvent
 from mcp_persist_sa.identity import unescape_stream_id
 from mcp_persist_sa.models import Event, Gap
 from mcp_persist_sa.protocols import Backend
@@ -25,6 +29,8 @@ _POINTS = 100
 _POINT_BYTES = 256 * 1024
 _LOOKED_AT = 10_000
 _AT_ONCE = 500
+_PAUSE = 0.25
+_SHARE = 10
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
 _BEHIND_THE_STATE = StreamRecord("", "", False, False, 0, 0, None, None, None, _EPOCH, _EPOCH)
 
@@ -36,10 +42,45 @@ class Timeline:
     """One session, looked at again and again; a stream that has not changed since is not read again."""
 
     def __init__(self, store: Store, session_id: str, *, payloads: bool) -> None:
+        """Make one.
+
+        Args:
+            store: The store.
+            session_id: The session, which need not be recorded.
+            payloads: Whether it is told what was said when it was opened.
+
+        Raises:
+            InvalidInput: It cannot be a session id.
+        """
         self._store = store
         self._session_id = session_id
+        self._key = key_of(store, session_id)
         self._payloads = payloads
         self._drawn: dict[str, tuple[StreamRecord, list[Point]]] = {}
+
+    async def follow(self) -> AsyncGenerator[News, None]:
+        """Yield the session as it is, and then as it has become.
+
+        However much happens there, it is looked at a few times a second at most, and for a tenth of the time.
+        """
+        known: News | None = None
+        async with aclosing(self._store.changes(self._session_id)) as changes:
+            async for _ in changes:
+                begin = time.monotonic()
+                news = await self._news()
+                if news != known:
+                    yield news
+                known = news
+                took = time.monotonic() - begin if news.name == "session" else 0
+                await asyncio.sleep(max(_PAUSE, _SHARE * took))
+
+    async def _news(self) -> News:
+        try:
+            return News("session", await self.look())
+        except SessionNotFound as error:
+            return News("gone", refusal(error))
+        except PersistError as error:
+            return News("trouble", refusal(error))
 
     async def look(self) -> JSON:
         """The session as it is now.
@@ -49,12 +90,11 @@ class Timeline:
             PersistError: It cannot be read.
         """
         session = await details(self._store, self._session_id, payloads=self._payloads)
-        key = key_of(self._store, self._session_id)
-        streams, more = await _streams(self._store.backend, key)
+        streams, more = await _streams(self._store.backend, self._key)
         if session is None and not streams:
             raise SessionNotFound("There is no such session: it was never opened, has expired, or was deleted.")
         streams.sort(key=lambda record: (record.updated_at, record.stream_key), reverse=True)
-        drawn = {record.stream_key: await self._points(key, record) for record in streams[:DRAWN]}
+        drawn = {record.stream_key: await self._points(record) for record in streams[:DRAWN]}
         self._drawn = {record.stream_key: (record, drawn[record.stream_key]) for record in streams[:DRAWN]}
         return {
             "session": session,
@@ -62,13 +102,13 @@ class Timeline:
             "total": {"streams": len(streams), "events": sum(map(_held, streams)), "more": more},
         }
 
-    async def _points(self, key: str, record: StreamRecord) -> list[Point]:
+    async def _points(self, record: StreamRecord) -> list[Point]:
         known = self._drawn.get(record.stream_key)
         if known is not None and known[0] == record:
             return known[1]
         try:
             page = await self._store.backend.read_before(
-                key, end_of(record.stream_key), limit=_POINTS, max_bytes=_POINT_BYTES
+                self._key, end_of(record.stream_key), limit=_POINTS, max_bytes=_POINT_BYTES
             )
         except (HistoryLost, UnknownEvent):
             return []

@@ -34,12 +34,15 @@ function showCondition(data, isFollowed) {
   }
 }
 
-function ended(source) {
-  const gone = source.readyState === EventSource.CLOSED;
-  pill(gone ? "Ended" : "Not connected", "bad");
-  trouble("dashboard", gone
-    ? "The dashboard has a new address. See what `mcp-persist-sa dashboard` has printed."
-    : "The dashboard does not answer. Has it been ended? This page goes on as soon as it is back.");
+async function ended(source) {
+  pill("Not connected", "bad");
+  if (source.readyState !== EventSource.CLOSED) {
+    trouble("dashboard", "The dashboard does not answer. Has it been ended?");
+    return;
+  }
+  const response = await fetch(source.url);
+  const answer = response.status === 403 ? {} : await response.json().catch(() => ({}));
+  trouble("dashboard", answer.error ?? "The dashboard has a new address: see what `mcp-persist-sa dashboard` has printed.");
 }
 
 /** Follow the feed while the page can be seen: nobody asks the database for a page that is not looked at. */
