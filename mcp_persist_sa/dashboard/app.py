@@ -69,7 +69,9 @@ class Dashboard:
         for path in _ASSETS.iterdir():
             asset = Response(path.read_bytes(), media_type=_TYPES[path.suffix])
             routes.append(Route("/" if path.name == "index.html" else f"/{path.name}", asset))
-        return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={PersistError: _refused})
+        app = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={PersistError: _refused})
+        app.router.redirect_slashes = False
+        return app
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None, None]:

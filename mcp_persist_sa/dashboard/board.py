@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from mcp_persist_sa.dashboard.pace import Pace
 from mcp_persist_sa.dashboard.pages import JSON, News, milliseconds, refusal
 from mcp_persist_sa.errors import PersistError
 from mcp_persist_sa.models import Health
@@ -74,17 +75,17 @@ class Board:
 
     async def _watch_figures(self) -> None:
         """A store that takes long to count is asked less often: it counts for a twentieth of the time at most."""
+        pace = Pace(least=INTERVAL, share=_SHARE)
         while await self._watched.wait():
-            begin, took = time.monotonic(), 0.0
             try:
-                stats = await self._store.stats()
+                with pace.look():
+                    stats = await self._store.stats()
             except PersistError as error:
                 self._publish("figures", refusal(error))
             else:
-                took = time.monotonic() - begin
                 self._history.append((int(time.time() * 1000), stats.events))
                 self._publish("figures", {**_figures(stats), "history": [*self._history]})
-            await asyncio.sleep(max(INTERVAL, _SHARE * took))
+            await pace.rest()
 
 
 def _condition(health: Health) -> JSON:

@@ -41,6 +41,7 @@ class Feed:
             group.start_soon(_until_left, receive, group.cancel_scope)
             await self._ended.wait()
             group.cancel_scope.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _tell(source: AsyncGenerator[News, None], send: Send) -> None:

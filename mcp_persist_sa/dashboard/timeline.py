@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime, timezone
 from typing import Any
 
 from mcp_persist_sa.dashboard.messages import outside
+from mcp_persist_sa.dashboard.pace import Pace
 from mcp_persist_sa.dashboard.pages import JSON, News, details, key_of, milliseconds, refusal
 from mcp_persist_sa.errors import HistoryLost, PersistError, SessionNotFound, UnknownEvent
 from mcp_persist_sa.identity import unescape_stream_id
@@ -63,16 +62,15 @@ class Timeline:
 
         However much happens there, it is looked at a few times a second at most, and for a tenth of the time.
         """
-        known: News | None = None
+        pace, known = Pace(least=_PAUSE, share=_SHARE), None
         async with aclosing(self._store.changes(self._session_id)) as changes:
             async for _ in changes:
-                begin = time.monotonic()
-                news = await self._news()
+                with pace.look():
+                    news = await self._news()
                 if news != known:
                     yield news
                 known = news
-                took = time.monotonic() - begin if news.name == "session" else 0
-                await asyncio.sleep(max(_PAUSE, _SHARE * took))
+                await pace.rest()
 
     async def _news(self) -> News:
         try:

@@ -167,20 +167,24 @@ class Tab:
         return done["result"].get("value")
 
     async def until(self, condition: str) -> None:
-        """Wait until an expression is true; a page that is just being left is asked again."""
-        deadline = time.monotonic() + _PATIENCE
-        waiting = f"new Promise(r => {{ const look = () => ({condition}) ? r(true) : setTimeout(look, 20); look(); }})"
+        """Wait until an expression is true; before all is there that it names, it is not."""
+        look = f"() => {{ try {{ return {condition} }} catch {{ return false }} }}"
+        waiting = f"new Promise(r => {{ const again = () => ({look})() ? r(true) : setTimeout(again, 20); again(); }})"
         bounded = f"Promise.race([{waiting}, new Promise(r => setTimeout(() => r(false), 2000))])"
-        while True:
-            try:
-                if await self.value(bounded):
-                    return
-            except AssertionError as error:
-                if "navigated" not in str(error) and "context" not in str(error):
-                    raise
+        deadline = time.monotonic() + _PATIENCE
+        while not await self._holds(bounded):
             if time.monotonic() > deadline:
                 shown = await self.value("document.body.innerText")
                 raise AssertionError(f"Never true: {condition}\n{self.complaints()}\n{shown}")
+
+    async def _holds(self, promise: str) -> bool:
+        """Whether a promise comes true; that of a page which is just being left does not."""
+        try:
+            return bool(await self.value(promise))
+        except AssertionError as error:
+            if "navigated" in str(error) or "context" in str(error):
+                return False
+            raise
 
     async def press(self, key: str) -> None:
         """Press a key, as a person does."""
