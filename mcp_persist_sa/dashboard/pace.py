@@ -28,7 +28,7 @@ class Pace:
 
     @contextmanager
     def look(self) -> Generator[None, None, None]:
-        """Look at the store."""
+        """Look at the store; a look that fails says nothing of how long one takes."""
         begin = monotonic()
         yield
         self._took_before, self._took = self._took, monotonic() - begin

@@ -65,16 +65,16 @@ class Timeline:
         pace, known = Pace(least=_PAUSE, share=_SHARE), None
         async with aclosing(self._store.changes(self._session_id)) as changes:
             async for _ in changes:
-                with pace.look():
-                    news = await self._news()
+                news = await self._news(pace)
                 if news != known:
                     yield news
                 known = news
                 await pace.rest()
 
-    async def _news(self) -> News:
+    async def _news(self, pace: Pace) -> News:
         try:
-            return News("session", await self.look())
+            with pace.look():
+                return News("session", await self.look())
         except SessionNotFound as error:
             return News("gone", refusal(error))
         except PersistError as error:
