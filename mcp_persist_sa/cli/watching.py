@@ -31,7 +31,6 @@ def dashboard(chosen: Chosen, output: Output, port: int, payloads: bool) -> None
     # The web server is large, and no other command but `serve` needs it.
     from mcp_persist_sa.dashboard import Dashboard
 
-    chosen.refuse_absent()
     asyncio.run(_try(chosen))
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     page = Dashboard(chosen.not_open(), token=token, name=parse(chosen.dsn).safe, payloads=payloads)

@@ -53,7 +53,7 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        await self._app({**scope, "path": f"/{rest}", "raw_path": f"/{rest}".encode()}, receive, send)
+        await self._app({**scope, "path": f"/{rest}"}, receive, send)
 
     def _refusal(self, scope: Scope, token: str, slash: str) -> Response | None:
         # Whoever leads a browser here by a name of their own, which they then let point to this machine, is stopped.
@@ -62,7 +62,7 @@ class Guard:
             return PlainTextResponse(_WRONG_NAME, status_code=421)
         if scope["method"] != "GET":
             return PlainTextResponse("Nothing can be changed here.\n", status_code=405, headers={"Allow": "GET"})
-        if not compare_digest(token.encode(), self._token.encode()):
+        if not compare_digest(token.encode(errors="replace"), self._token.encode()):
             return PlainTextResponse(_WRONG_TOKEN, status_code=403)
         return None if slash else RedirectResponse(f"/{self._token}/", status_code=308)
 
