@@ -33,7 +33,12 @@ class Pace:
         yield
         self._took_before, self._took = self._took, monotonic() - begin
 
+    @property
+    def pause(self) -> float:
+        """Seconds to rest now."""
+        took = min(self._took, self._took_before)
+        return max(self._least, 0 if took == inf else self._share * took)
+
     async def rest(self) -> None:
         """Wait until it is time to look again."""
-        took = min(self._took, self._took_before)
-        await asyncio.sleep(max(self._least, 0 if took == inf else self._share * took))
+        await asyncio.sleep(self.pause)
