@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -16,11 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.servers.spawning import dying_with_us
+from tests.servers import chromium
+from tests.servers.spawning import ServerError, dying_with_us
 
-VARIABLE = "MCP_PERSIST_SA_TEST_CHROMIUM"
-REMEDY = f"Chromium is not found: apt-get install chromium, or name its program in {VARIABLE}"
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PATIENCE = 60.0
 # The protocol is spoken on these two; a shell can give a program any descriptor under any number.
 _REDIRECTED = 'from=$1 to=$2; shift 2; exec "$@" 3<&"$from" 4>&"$to"'
@@ -41,16 +38,10 @@ _FLAGS = (
 )
 
 
-def find() -> str:
-    """The program.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
-    named = os.environ.get(VARIABLE)
-    found = next(filter(None, map(shutil.which, [named] if named else _NAMES)), None)
+def _program() -> Path:
+    found = chromium.find()
     if found is None:
-        raise FileNotFoundError(REMEDY)
+        raise ServerError(chromium.REMEDY)
     return found
 
 
@@ -66,7 +57,7 @@ class Browser:
         self._start()
 
     def _start(self) -> None:
-        command = [find(), *_FLAGS, f"--user-data-dir={self._home.name}/profile", "about:blank"]
+        command = [_program(), *_FLAGS, f"--user-data-dir={self._home.name}/profile", "about:blank"]
         its_input, self._input = os.pipe()
         self._output, its_output = os.pipe()
         shell = ["/bin/bash", "-c", _REDIRECTED, "bash", str(its_input), str(its_output)]

@@ -49,11 +49,8 @@ NAMELESS = """[...document.querySelectorAll("a, button, input, select, [role=reg
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One for all tests. Where there is none the tests fail, and say how to get one."""
-    try:
-        made = Browser()
-    except FileNotFoundError as error:
-        pytest.fail(str(error))
+    """One for all tests."""
+    made = Browser()
     yield made
     made.close()
 
