@@ -134,6 +134,16 @@ class Events(Part):
     subscribe = tail
     """What following a stream is called where many consumers do it."""
 
+    async def changes(self, session_id: str) -> AsyncGenerator[None, None]:
+        """Yield at once, and then whenever a session, its streams or their events may have changed.
+
+        Nothing is read: whoever is told has to look. Many changes may be one, and there need not have been any.
+        """
+        with self._now_open.notifier.listen(self._key(session_id)) as waiter:
+            while True:
+                yield
+                await waiter.wait(None)
+
     async def stream(self, session_id: str, stream_id: str) -> StreamInfo:
         """What is known of a stream: the open one of that name, or else the newest.
 

@@ -175,6 +175,15 @@ class Session:
         """Whether it is open."""
         return "open" if self.closed_at is None else "closed"
 
+    @property
+    def client(self) -> str | None:
+        """Name and version of the client, as it gives them itself; None where it does not."""
+        info: Any = self.client_info
+        if not isinstance(info, Mapping):
+            return None
+        given = cast("Mapping[str, Any]", info)
+        return f"{given.get('name')} {given.get('version', '')}".strip()
+
 
 class SessionPage(NamedTuple):
     """A page of a listing.

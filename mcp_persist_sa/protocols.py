@@ -200,8 +200,10 @@ class SessionBackend(Protocol):
         """Remove a session and all that belongs to it."""
         ...
 
-    async def sessions(self, which: SessionFilter, *, after: str | None, limit: int) -> SessionPage:
-        """List sessions in the order in which they were opened."""
+    async def sessions(
+        self, which: SessionFilter, *, after: str | None, limit: int, newest_first: bool = False
+    ) -> SessionPage:
+        """List sessions in the order in which they were opened, or the other way round."""
         ...
 
     async def count_sessions(self, which: SessionFilter) -> int:

@@ -206,6 +206,7 @@ class Sessions:
         idle_since: datetime | None = None,
         limit: int = 100,
         after: str | None = None,
+        newest_first: bool = False,
     ) -> SessionPage:
         """A page of sessions in the order in which they were opened.
 
@@ -217,10 +218,11 @@ class Sessions:
             idle_since: Only those not used since this moment.
             limit: Sessions in the page.
             after: The `next` of the page before.
+            newest_first: The other way round; then the pages before have to be so too.
         """
         check_whole("limit", limit, 1)
         which = _filter(owner, tenant, status, active_since, idle_since)
-        return await self._backend.sessions(which, after=after, limit=limit)
+        return await self._backend.sessions(which, after=after, limit=limit, newest_first=newest_first)
 
     async def all(self, **which: Any) -> AsyncGenerator[Session, None]:
         """All sessions, page by page; takes what `list` takes."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import click
 
-from mcp_persist_sa.cli import demonstration, examining, keeping, migrations, moving, serving, sessions
+from mcp_persist_sa.cli import demonstration, examining, keeping, migrations, moving, serving, sessions, watching
 
-_GROUPS = (serving, migrations, examining, keeping, moving, sessions, demonstration)
+_GROUPS = (serving, watching, migrations, examining, keeping, moving, sessions, demonstration)
 
 
 @click.group(

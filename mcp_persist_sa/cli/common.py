@@ -70,8 +70,12 @@ class Chosen:
     async def store(self, **more: Any) -> AsyncGenerator[Store, None]:
         """The store, which has to be there: nothing is created, and nothing is upgraded."""
         self.refuse_absent()
-        async with open_store(self.dsn, **{"migrate": False, **self.options, **more}) as store:
+        async with self.not_open(**more) as store:
             yield store
+
+    def not_open(self, **more: Any) -> Store:
+        """The same store, to be opened where it is used."""
+        return open_store(self.dsn, **{"migrate": False, **self.options, **more})
 
 
 def on_database(function: Function) -> Function:

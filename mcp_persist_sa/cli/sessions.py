@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -31,15 +31,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _record(session: Session) -> dict[str, Any]:
-    return {**asdict(session), "status": session.status, "client": _client(session)}
-
-
-def _client(session: Session) -> str | None:
-    info: Any = session.client_info
-    if not isinstance(info, Mapping):
-        return None
-    given = cast("Mapping[str, Any]", info)
-    return f"{given.get('name')} {given.get('version', '')}".strip()
+    return {**asdict(session), "status": session.status, "client": session.client}
 
 
 @click.group()

@@ -115,6 +115,22 @@ async def test_every_node_is_woken_and_the_writer_s_own_tails_too(nodes: Databas
     assert {tuple(items) for items in await asyncio.gather(*tails)} == {tuple(await tails[0])}
 
 
+@pytest.mark.parametrize("what", ["an event", "another stream", "the end"])
+async def test_that_something_of_a_session_has_changed_is_heard(nodes: Database, what: str) -> None:
+    reader, other = await nodes.open(poll_interval=NEVER), await nodes.open()
+    await other.sessions.create("session")
+    await fill(other, "session", "1", 2)
+    async with aclosing(reader.changes("session")) as changes:
+        await asyncio.wait_for(anext(changes), PATIENCE)
+        news = asyncio.ensure_future(anext(changes))
+        await _hears(reader)
+        if what == "the end":
+            await other.sessions.close("session")
+        else:
+            await other.append("session", "1" if what == "an event" else "2", "{}")
+        await asyncio.wait_for(news, PATIENCE)
+
+
 # What is read in vain
 
 

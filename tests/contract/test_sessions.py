@@ -334,6 +334,21 @@ async def test_sessions_are_listed_in_pages_in_the_order_of_their_opening(databa
     assert listed == expected
 
 
+async def test_sessions_are_listed_the_newest_first(database: Database, clock: Clock) -> None:
+    store = await database.open(clock=clock)
+    for n in range(7):
+        await store.sessions.create(f"s{n}", owner="odd" if n % 2 else "even")
+        clock.advance(seconds=n % 2)
+    listed = await _ids(store, newest_first=True)
+    assert sorted(listed) == [f"s{n}" for n in range(7)]
+    assert listed == (await _ids(store))[::-1]
+    assert await _ids(store, newest_first=True, limit=2) == listed
+    assert await _ids(store, newest_first=True, limit=2, owner="odd") == ["s5", "s3", "s1"]
+    page = await store.sessions.list(newest_first=True, limit=3)
+    await store.sessions.delete(listed[2])
+    assert await _ids(store, newest_first=True, after=page.next) == listed[3:]
+
+
 async def test_sessions_of_the_same_moment_are_all_listed_once(database: Database, clock: Clock) -> None:
     store = await database.open(clock=clock)
     names = {f"s{n}" for n in range(23)}

@@ -10,10 +10,11 @@ import os
 import secrets
 import signal
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pytest
 
+from . import chromium
 from . import pgbouncer as pgbouncer_module
 from .databases import Databases
 from .launch import die_with_parent
@@ -86,52 +87,46 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     server = config.stash.get(_SERVER, None)
     return [
         f"postgres: {server.choice if server else 'not started, tests are only collected'}",
-        f"pgbouncer: {pgbouncer_module.find() or _without_pgbouncer()}",
         f"valkey: {os.environ.get(VALKEY_DSN) or find_valkey().path}",
-        *(f"{kind}: {_without_redis(kind) if is_missing(kind) else _choice(kind)}" for kind in REMEDIES),
+        *map(str, _PROGRAMS),
     ]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _leaves_out_pgbouncer():
-        terminalreporter.write_line(f"pgbouncer: {_without_pgbouncer()}", yellow=True)
-    for kind in REMEDIES:
-        if _leaves_out_redis(kind):
-            terminalreporter.write_line(f"{kind}: {_without_redis(kind)}", yellow=True)
-
-
-def _leaves_out_pgbouncer() -> bool:
-    return pgbouncer_module.find() is None and not os.environ.get("CI")
-
-
-def _without_pgbouncer() -> str:
-    consequence = "the tests that need it were NOT run" if _leaves_out_pgbouncer() else "the tests that need it fail"
-    return f"NOT FOUND, {consequence} ({pgbouncer_module.REMEDY})"
-
-
-def _choice(kind: str) -> str:
-    given = os.environ.get(REDIS_DSN) if kind == "redis" else None
-    return given or str(binary_of(kind).path)
-
-
-def _leaves_out_redis(kind: str) -> bool:
-    return is_missing(kind) and not os.environ.get("CI")
-
-
-def _without_redis(kind: str) -> str:
-    consequence = "the tests on it were NOT run, Valkey's were" if _leaves_out_redis(kind) else "the tests on it fail"
-    return f"NOT FOUND, {consequence} ({REMEDIES[kind]})"
+    for program in _PROGRAMS:
+        if program.is_left_out:
+            terminalreporter.write_line(str(program), yellow=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    without = [
-        *([_needs_pgbouncer] if _leaves_out_pgbouncer() else []),
-        *(partial(_needs_redis, kind) for kind in REMEDIES if _leaves_out_redis(kind)),
-    ]
-    left_out = [item for item in items if any(needs(item) for needs in without)]
+    lacking = [program for program in _PROGRAMS if program.is_left_out]
+    left_out = [item for item in items if any(program.needed_by(item) for program in lacking)]
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+
+
+class _Program(NamedTuple):
+    """What a machine may lack: then the tests that need it are left out, which the summary says; in CI they fail."""
+
+    name: str
+    find: Callable[[], object]
+    remedy: str
+    needed_by: Callable[[pytest.Item], bool]
+
+    @property
+    def is_left_out(self) -> bool:
+        return self.find() is None and not os.environ.get("CI")
+
+    def __str__(self) -> str:
+        consequence = "were NOT run" if self.is_left_out else "fail"
+        lacking = f"NOT FOUND, the tests that need it {consequence} ({self.remedy})"
+        return f"{self.name}: {self.find() or lacking}"
+
+
+def _redis_of(kind: str) -> object:
+    given = os.environ.get(REDIS_DSN) if kind == "redis" else None
+    return given or (None if is_missing(kind) else binary_of(kind).path)
 
 
 def _needs_redis(kind: str, item: pytest.Item) -> bool:
@@ -139,9 +134,16 @@ def _needs_redis(kind: str, item: pytest.Item) -> bool:
     return any(kind in (value if isinstance(value, tuple) else (value,)) for value in parameters.values())
 
 
-def _needs_pgbouncer(item: pytest.Item) -> bool:
+def _needs(name: str, item: pytest.Item) -> bool:
     fixtures: list[str] = getattr(item, "fixturenames", [])
-    return item.get_closest_marker("pgbouncer") is not None or "pgbouncer" in fixtures
+    return item.get_closest_marker(name) is not None or name in fixtures
+
+
+_PROGRAMS = [
+    _Program("pgbouncer", lambda: pgbouncer_module.find(), pgbouncer_module.REMEDY, partial(_needs, "pgbouncer")),
+    _Program("chromium", lambda: chromium.find(), chromium.REMEDY, partial(_needs, "browser")),
+    *(_Program(kind, partial(_redis_of, kind), REMEDIES[kind], partial(_needs_redis, kind)) for kind in REMEDIES),
+]
 
 
 @pytest.hookimpl(wrapper=True)

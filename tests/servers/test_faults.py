@@ -13,6 +13,7 @@ from tests.servers import (
     PgBouncer,
     PostgresServer,
     ServerError,
+    chromium,
     contains,
 )
 from tests.servers import pgbouncer as pgbouncer_module
@@ -128,15 +129,17 @@ async def test_pgbouncer_serves_many_clients_with_few_backends(
     assert 1 < len(set(backends)) <= 4
 
 
+@pytest.mark.parametrize("program", [pgbouncer_module, chromium])
 @pytest.mark.parametrize("ci", ["", "true"])
-def test_what_happens_without_pgbouncer(ci: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_happens_without_a_program(program: Any, ci: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.servers import plugin
 
-    monkeypatch.setattr(pgbouncer_module, "find", lambda: None)
+    monkeypatch.setattr(program, "find", lambda: None)
     monkeypatch.setenv("CI", ci)
-    header = "\n".join(plugin.pytest_report_header(pytest.Config.fromdictargs({}, [])))
-    assert ("fail" if ci else "NOT run") in header
-    assert pgbouncer_module.REMEDY in header
+    [said] = [
+        line for line in plugin.pytest_report_header(pytest.Config.fromdictargs({}, [])) if program.REMEDY in line
+    ]
+    assert ("fail" if ci else "NOT run") in said
 
 
 async def test_a_child_process_talks_waits_and_is_killed() -> None:

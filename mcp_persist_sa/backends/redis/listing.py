@@ -65,11 +65,14 @@ class Listing(Room):
     async def _leave(self, session_key: str, session: Session | None) -> None:
         await self._server.write(self._index("leave", session_key, *_names(session)))
 
-    async def sessions(self, which: SessionFilter, *, after: str | None, limit: int) -> SessionPage:
+    async def sessions(
+        self, which: SessionFilter, *, after: str | None, limit: int, newest_first: bool = False
+    ) -> SessionPage:
         """See `SessionBackend`."""
         found: list[tuple[str, Session]] = []
-        place = None if after is None else SessionPlace.parse(after)
-        async for entry in self._matching(which, place and (place.session_key, micros(place.created_at)), limit):
+        begin = None if after is None else SessionPlace.parse(after)
+        place = begin and (begin.session_key, micros(begin.created_at))
+        async for entry in self._matching(which, place, limit, newest_first=newest_first):
             found.append(entry)
             if len(found) == limit:
                 break
@@ -84,10 +87,10 @@ class Listing(Room):
         return sum([1 async for _ in self._matching(which, None, _CHUNK)])
 
     async def _matching(
-        self, which: SessionFilter, place: Entry | None, limit: int
+        self, which: SessionFilter, place: Entry | None, limit: int, *, newest_first: bool = False
     ) -> AsyncIterator[tuple[str, Session]]:
         while True:
-            entries = await self._entries(which, place, min(_CHUNK, limit + 1))
+            entries = await self._entries(which, place, min(_CHUNK, limit + 1), newest_first=newest_first)
             calls = [self._call(SESSION, key, "any") for key, _ in entries]
             records = await self._server.read(*calls) if calls else []
             for (key, created), record in zip(entries, records, strict=True):
@@ -100,14 +103,16 @@ class Listing(Room):
                 return
             place = entries[-1]
 
-    async def _entries(self, which: SessionFilter, place: Entry | None, count: int) -> list[Entry]:
+    async def _entries(
+        self, which: SessionFilter, place: Entry | None, count: int, *, newest_first: bool
+    ) -> list[Entry]:
         """What follows a place in the narrowest index."""
         narrowed = [
             (kind, name) for kind, name in (("owner", which.owner), ("tenant", which.tenant)) if name is not None
         ]
         kind, name = narrowed[0] if narrowed else ("all", "")
         key, created = ("", "") if place is None else (place[0], str(place[1]))
-        call = self._index("page", kind, digest(name), created, key, count)
+        call = self._index("page", kind, digest(name), created, key, count, int(newest_first))
         answer = (await self._server.read(call))[0]
         return [(key.decode(), int(float(score))) for key, score in zip(answer[::2], answer[1::2], strict=True)]
 

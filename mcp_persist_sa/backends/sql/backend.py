@@ -179,8 +179,11 @@ class SQLBackend:
     async def delete_session(self, session_key: str) -> Purged:
         return await self._purge.session(session_key)
 
-    async def sessions(self, which: SessionFilter, *, after: str | None, limit: int) -> SessionPage:
-        return await self._read(lambda c: sessions.listing(c, which, self._common(), after_page=after, limit=limit))
+    async def sessions(
+        self, which: SessionFilter, *, after: str | None, limit: int, newest_first: bool = False
+    ) -> SessionPage:
+        page = sessions.SessionSlice(after, limit, newest_first)
+        return await self._read(lambda c: sessions.listing(c, which, self._common(), page))
 
     async def count_sessions(self, which: SessionFilter) -> int:
         return await self._read(lambda c: sessions.count(c, which, self._common()))

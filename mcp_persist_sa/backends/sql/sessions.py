@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -119,21 +119,36 @@ def count(connection: sa.Connection, which: SessionFilter, common: Mapping[str, 
     return connection.execute(statement, common).scalar_one()
 
 
+class SessionSlice(NamedTuple):
+    """Which part of a listing is wanted: what follows the `next` of another page, how many, and in which order."""
+
+    after: str | None
+    limit: int
+    newest_first: bool
+
+
 def listing(
-    connection: sa.Connection, which: SessionFilter, common: Mapping[str, Any], *, after_page: str | None, limit: int
+    connection: sa.Connection, which: SessionFilter, common: Mapping[str, Any], part: SessionSlice
 ) -> SessionPage:
     """Those that match, in the order in which they were opened."""
-    statement = sa.select(sessions).where(*_matching(which))
-    if after_page is not None:
-        moment, key = SessionPlace.parse(after_page)
-        place = sa.tuple_(sa.literal(moment, Timestamp()), sa.literal(key, sa.Text()))
-        statement = statement.where(sa.tuple_(sessions.c.created_at, sessions.c.session_key) > place)
-    rows = connection.execute(
-        statement.order_by(sessions.c.created_at, sessions.c.session_key).limit(limit), common
-    ).all()
-    last = rows[-1] if len(rows) == limit else None
+    statement = _behind(sa.select(sessions).where(*_matching(which)), part)
+    rows = connection.execute(statement.order_by(*_ORDER[part.newest_first]).limit(part.limit), common).all()
+    last = rows[-1] if len(rows) == part.limit else None
     next_page = None if last is None else str(SessionPlace(last.created_at, last.session_key))
     return SessionPage(tuple(session_of(row) for row in rows), next_page)
+
+
+_PLACE = (sessions.c.created_at, sessions.c.session_key)
+_ORDER = {False: _PLACE, True: tuple(column.desc() for column in _PLACE)}
+
+
+def _behind(statement: Any, part: SessionSlice) -> Any:
+    """Only what follows the page before."""
+    if part.after is None:
+        return statement
+    moment, key = SessionPlace.parse(part.after)
+    here, place = sa.tuple_(*_PLACE), sa.tuple_(sa.literal(moment, Timestamp()), sa.literal(key, sa.Text()))
+    return statement.where(here < place if part.newest_first else here > place)
 
 
 def session_of(row: Any) -> Session:

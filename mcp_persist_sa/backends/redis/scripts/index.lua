@@ -104,23 +104,35 @@ local function is_behind(one, other)
   return #one > #other
 end
 
+-- How many members of an index come before the place of ARGV[5] and ARGV[6], and whether it is there itself.
+local function before_place(key)
+  local before, score = call('ZCOUNT', key, '-inf', '(' .. ARGV[5]), call('ZSCORE', key, ARGV[6])
+  if score and tonumber(score) == tonumber(ARGV[5]) then
+    return call('ZRANK', key, ARGV[6]), true
+  end
+  for _, member in ipairs(call('ZRANGEBYSCORE', key, ARGV[5], ARGV[5])) do
+    before = is_behind(member, ARGV[6]) and before or before + 1
+  end
+  return before, false
+end
+
 -- ARGV[3]: owner, tenant or all, ARGV[4]: its digest, ARGV[5]: score and ARGV[6]: session key after which to begin (or
--- empty), ARGV[7]: how many. Gives session keys and scores.
+-- empty), ARGV[7]: how many, ARGV[8]: 1 for the newest first. Gives session keys and scores.
 function actions.page()
   local key = ARGV[3] == 'all' and all or by_name(ARGV[3], ARGV[4])
-  local start = 0
+  local reverse, count = ARGV[8] == '1', tonumber(ARGV[7])
+  local before, is_there = 0, false
   if ARGV[5] ~= '' then
-    start = call('ZCOUNT', key, '-inf', '(' .. ARGV[5])
-    local score = call('ZSCORE', key, ARGV[6])
-    if score and tonumber(score) == tonumber(ARGV[5]) then
-      start = call('ZRANK', key, ARGV[6]) + 1
-    else
-      for _, member in ipairs(call('ZRANGEBYSCORE', key, ARGV[5], ARGV[5])) do
-        start = is_behind(member, ARGV[6]) and start or start + 1
-      end
-    end
+    before, is_there = before_place(key)
+  elseif reverse then
+    before = call('ZCARD', key)
   end
-  return call('ZRANGE', key, start, start + tonumber(ARGV[7]) - 1, 'WITHSCORES')
+  if reverse then
+    local start = call('ZCARD', key) - before
+    return call('ZREVRANGE', key, start, start + count - 1, 'WITHSCORES')
+  end
+  local start = is_there and before + 1 or before
+  return call('ZRANGE', key, start, start + count - 1, 'WITHSCORES')
 end
 
 -- When the newest session was opened, or nothing.
