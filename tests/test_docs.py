@@ -113,7 +113,8 @@ def test_each_page_is_on_the_front_page() -> None:
 
 def test_extras_that_are_named_are_there() -> None:
     project = (REPOSITORY / "pyproject.toml").read_text()
-    extras = set(re.findall(r"^(\w+) = \[", project.split("[project.optional-dependencies]")[1], re.MULTILINE))
+    optional = project.partition("[project.optional-dependencies]")[2].partition("[project.scripts]")[0]
+    extras = set(re.findall(r"^(\w+) = \[", optional, re.MULTILINE))
     for page in PAGES:
         named = re.findall(r"(?:mcp-persist-sa|\$CHECKOUT)\[([\w,]+)\]", page.read_text())
         assert {name for group in named for name in group.split(",")} <= extras, page.name
