@@ -33,13 +33,18 @@ async def test_what_is_exported_is_imported_exactly(pair: Pair, tmp_path: Path, 
             assert await contents(target, session) == await contents(source, session)
     again = tmp_path / f"again-{name}"
     await export_file(target, again, batch_size=7)
-    assert _read(again) == _read(tmp_path / name)
+    # Redis gives its sessions in no particular order.
+    assert sorted(_records(again)) == sorted(_records(tmp_path / name))
     assert (await copy(source, target)).events == 0
 
 
 def _read(path: Path) -> bytes:
     """What a file holds."""
     return gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
+
+
+def _records(path: Path) -> list[bytes]:
+    return _read(path).splitlines()[:-1]
 
 
 @pytest.fixture

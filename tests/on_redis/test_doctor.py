@@ -14,7 +14,7 @@ from tests.databases import Database
 from tests.on_redis.conftest import ALWAYS, EVERY_SECOND, NewServer
 from tests.servers.redis import RedisServer
 
-SHOP = "on >secret ~{mcp:* &{mcp:* +@all -@admin -@dangerous +info +config|get"
+SHOP = "on >secret resetchannels ~{mcp:* &{mcp:* +@all -@admin -@dangerous +info +config|get"
 """As docs/redis.md has it."""
 
 

@@ -15,7 +15,7 @@ from tests.servers import FaultProxy
 from tests.servers.redis import Binary, RedisServer, binary_of
 from tests.servers.spawning import free_port
 
-SHOP = "user shop on >secret ~{mcp:* &{mcp:* +@all -@admin -@dangerous"
+SHOP = "user shop on >secret resetchannels ~{mcp:* &{mcp:* +@all -@admin -@dangerous"
 """As docs/store.md has it."""
 
 
