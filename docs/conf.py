@@ -23,8 +23,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 # Names that are longer when they are written out.
-autodoc_type_aliases = {name: name for name in ("ASGIApp", "Scope", "Receive", "Send", "JSONValue", "Secret")}
-autoclass_content = "both"
+autodoc_type_aliases = {name: name for name in ("ASGIApp", "Scope", "Receive", "Send")}
 napoleon_use_ivar = True
 
 html_theme = "furo"

@@ -123,7 +123,7 @@ def of_unit(page: Path) -> str:
 def of_image(page: Path) -> str:
     [command] = re.findall(r"^CMD (\[.*\])$", block(page, "dockerfile", "FROM"), re.MULTILINE)
     words: list[str] = json.loads(command)
-    return shlex.join(words).replace("8000", "{port}").replace("0.0.0.0", "127.0.0.1")
+    return shlex.join([*words, "--port", "{port}"]).replace("0.0.0.0", "127.0.0.1")
 
 
 def request(url: str, host: str, body: object = None, **headers: str) -> tuple[int, dict[str, str]]:
