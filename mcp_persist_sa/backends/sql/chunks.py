@@ -14,7 +14,7 @@ from mcp_persist_sa.transactions import Work
 T = TypeVar("T")
 
 _BEGIN_WITH, _LEAST, _MOST = 100, 10, 1000
-_TARGETS = {"sqlite": 0.001, "postgresql": 0.05}
+_TARGETS = {"sqlite": 0.0006, "postgresql": 0.05}
 """Seconds, without the commit, which on SQLite takes several times as long: it writes all pages that were touched.
 
 On Postgres nobody waits for a part, and most of the time goes to and fro.

@@ -18,7 +18,9 @@ from mcp_persist_sa.models import Purged
 from mcp_persist_sa.options import Options
 
 _DUTY = "tending"
-_REST = 2.0
+_REST = {"sqlite": 1.0, "postgresql": 2.0}
+"""For how many times as long as a part of the purge took the others then go on undisturbed."""
+
 _THOROUGH_EVERY = 3600.0
 
 
@@ -44,7 +46,7 @@ class Tending:
         if not await write(self._database, lambda c: leases.take(c, _DUTY, node_id, lease, self._common())):
             return None
         extend = partial(self._extend, node_id, lease)
-        chunks = Chunks(self._database, rest=_REST, first=extend)
+        chunks = Chunks(self._database, rest=_REST[self._database.dialect], first=extend)
         thorough = monotonic() >= self._thorough_at
         try:
             removed = await Purge(self._database, self._options, self._common, chunks).everything(thorough=thorough)
