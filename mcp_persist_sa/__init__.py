@@ -48,6 +48,7 @@ from mcp_persist_sa.models import (
     StreamInfo,
 )
 from mcp_persist_sa.options import Options
+from mcp_persist_sa.oversight import Finding, Holding, Rate, Stats
 from mcp_persist_sa.schema import not_ours
 from mcp_persist_sa.sessions import Sessions
 from mcp_persist_sa.state import State
@@ -70,9 +71,11 @@ __all__ = [
     "DurableSessions",
     "Event",
     "EventStore",
+    "Finding",
     "Gap",
     "Health",
     "HistoryLost",
+    "Holding",
     "InvalidDSN",
     "InvalidInput",
     "InvalidOption",
@@ -89,6 +92,7 @@ __all__ = [
     "PersistError",
     "PoolHealth",
     "Purged",
+    "Rate",
     "Receipt",
     "RecordConflict",
     "SchemaAhead",
@@ -104,6 +108,7 @@ __all__ = [
     "Sessions",
     "State",
     "StateEntry",
+    "Stats",
     "Store",
     "StoreClosed",
     "StoreUnavailable",

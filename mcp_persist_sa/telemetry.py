@@ -16,6 +16,9 @@ except ImportError as missing:
 
 _SCOPE = "mcp_persist_sa"
 
+_BOUNDARIES = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
+"""Of the semantic conventions, in seconds: an SDK's own begin at 5, in which all operations would be one."""
+
 
 class OpenTelemetry:
     """Metrics and spans by the semantic conventions of database clients.
@@ -35,7 +38,10 @@ class OpenTelemetry:
         meter = metrics.get_meter(_SCOPE, meter_provider=meter_provider)
         self._tracer = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider)
         self._duration = meter.create_histogram(
-            "db.client.operation.duration", unit="s", description="Duration of operations of the store's backend."
+            "db.client.operation.duration",
+            unit="s",
+            description="Duration of operations of the store's backend.",
+            explicit_bucket_boundaries_advisory=_BOUNDARIES,
         )
         self._stored = meter.create_counter(
             "mcp_persist_sa.events.stored", unit="{event}", description="Events that became durable."

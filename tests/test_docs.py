@@ -1,4 +1,7 @@
-"""Every Python example of the README and the docs runs."""
+"""Every Python example of the README and the docs runs; what they name is there.
+
+Those that need a server are run by the test of their page, `tests/nodes/test_walk.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,18 @@ from pathlib import Path
 
 import pytest
 
+import mcp_persist_sa
+from mcp_persist_sa import operations
+from tests import interpreters
 from tests.nodes import environments
+from tests.pages import DOCS, PAGES, blocks
+from tests.servers.processes import REPOSITORY
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = [
     pytest.param(block, id=f"{page.stem}-{number}")
     for page in PAGES
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1)
+    for number, block in enumerate(blocks(page, "python"), 1)
+    if "from mcp import Client" not in block
 ]
 
 REDIS = "redis://127.0.0.1:6379/0"
@@ -78,7 +85,7 @@ def test_examples_run(
     done = subprocess.run(
         [interpreter_of(example, tmp_path_factory), script],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -89,6 +96,36 @@ def test_examples_run(
 
 
 def test_links_lead_somewhere() -> None:
-    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+    for page in [*PAGES, *(REPOSITORY / f"{name}.md" for name in ("CONTRIBUTING", "SECURITY", "CHANGELOG"))]:
         for target in re.findall(r"\]\(((?!http)[^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_reference_has_every_public_name() -> None:
+    named = re.findall(r"^\.\. auto\w+:: (\w+)(?:\(\))?$", (DOCS / "reference.md").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted([*mcp_persist_sa.__all__, *operations.__all__])
+
+
+def test_each_page_is_on_the_front_page() -> None:
+    named = "".join(blocks(DOCS / "index.md", re.escape("{toctree}"))).split()
+    assert {page.stem for page in DOCS.glob("*.md")} - set(named) == {"index"}
+
+
+def test_extras_that_are_named_are_there() -> None:
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    optional = project.partition("[project.optional-dependencies]")[2].partition("[project.scripts]")[0]
+    extras = set(re.findall(r"^(\w+) = \[", optional, re.MULTILINE))
+    for page in PAGES:
+        named = re.findall(r"(?:mcp-persist-sa|\$CHECKOUT)\[([\w,]+)\]", page.read_text())
+        assert {name for group in named for name in group.split(",")} <= extras, page.name
+
+
+def test_the_versions_are_those_of_the_package() -> None:
+    page = (DOCS / "versions.md").read_text()
+    rows = dict(re.findall(r"^\| ([\w-]+(?: [\w-]+)*) \| ([^|]*) \|", page, re.MULTILINE))
+    called = {"Alembic": "alembic", "SQLAlchemy": "sqlalchemy[asyncio]", "redis-py": "redis"}
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    for name in ("mcp", "fastmcp", "SQLAlchemy", "Alembic", "aiosqlite", "asyncpg", "redis-py", "opentelemetry-api"):
+        floor = rows[name].split()[0]
+        assert f'"{called.get(name, name)}>={floor}"' in project, name
+    assert rows["Python"] == f"{interpreters.supported()[0]} to {interpreters.supported()[-1]}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import re
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
@@ -19,6 +21,7 @@ from mcp_persist_sa import InvalidOption, LoggingMetrics, NewEvent, OpenTelemetr
 from tests.contract.support import fill
 from tests.databases import REDIS, Database
 from tests.hunts.support import eventually
+from tests.servers.processes import REPOSITORY
 
 
 class Collected:
@@ -102,20 +105,24 @@ def test_what_is_no_collector_is_refused() -> None:
         open_store("sqlite://", metrics=object())
 
 
-async def test_opentelemetry_is_given_metrics_and_spans() -> None:
-    reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
-    tracers = TracerProvider()
-    tracers.add_span_processor(SimpleSpanProcessor(exporter))
-    telemetry = OpenTelemetry(MeterProvider([reader]), tracers)
-    async with open_store("sqlite://", metrics=telemetry) as store:
+async def emitted(tracers: TracerProvider | None = None) -> dict[str, Any]:
+    """The metrics of a store that was used, by name."""
+    reader = InMemoryMetricReader()
+    async with open_store("sqlite://", metrics=OpenTelemetry(MeterProvider([reader]), tracers)) as store:
         await use(store)
     data: Any = reader.get_metrics_data()
-    found = {
-        metric.name: metric.data.data_points
+    return {
+        metric.name: metric
         for of_resource in data.resource_metrics
         for of_scope in of_resource.scope_metrics
         for metric in of_scope.metrics
     }
+
+
+async def test_opentelemetry_is_given_metrics_and_spans() -> None:
+    exporter, tracers = InMemorySpanExporter(), TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    found = {name: metric.data.data_points for name, metric in (await emitted(tracers)).items()}
     totals = {name: found[f"mcp_persist_sa.events.{name}"][0].value for name in ("stored", "stored.size", "read")}
     assert totals == {"stored": 3, "stored.size": 6, "read": 2}
     durations = {
@@ -126,6 +133,36 @@ async def test_opentelemetry_is_given_metrics_and_spans() -> None:
     assert durations[("create_session", "SessionExists")] == 1
     spans = [span for span in exporter.get_finished_spans() if span.name == "mcp_persist_sa create_session"]
     assert [span.status.is_ok for span in spans] == [True, False]
+
+
+UNITS = {"s": "_seconds", "By": "_bytes"}
+
+
+def in_prometheus(metric: Any) -> list[str]:
+    """Its series there, by the rules that OpenTelemetry has for it."""
+    name = re.sub(r"\W", "_", metric.name) + UNITS.get(metric.unit, "")
+    points = metric.data.data_points
+    return [f"{name}_{kind}" for kind in ("bucket", "count", "sum")] if hasattr(points[0], "sum") else [f"{name}_total"]
+
+
+async def test_the_dashboard_shows_what_is_emitted() -> None:
+    found = await emitted()
+    dashboard = json.loads((REPOSITORY / "docs" / "grafana.json").read_text())
+    assert dashboard["title"]
+    assert all(panel["title"] and panel["type"] and panel["gridPos"] for panel in dashboard["panels"])
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked += [each["definition"] for each in dashboard["templating"]["list"] if "definition" in each]
+    named = {name for query in asked for name in re.findall(r"\b(?:db_client|mcp_persist_sa)_\w+", query)}
+    assert named == {name for metric in found.values() for name in in_prometheus(metric)}
+    attributes = {name for metric in found.values() for point in metric.data.data_points for name in point.attributes}
+    by = {name for query in asked for names in re.findall(r"by \((.*?)\)", query) for name in names.split(", ")}
+    labels = by.union(*(re.findall(r'(\w+)(?:=~|!=|=)"', query) for query in asked))
+    assert labels <= {name.replace(".", "_") for name in attributes} | {"job", "instance", "le"}
+
+
+async def test_durations_fall_into_boundaries_of_milliseconds() -> None:
+    points = (await emitted())["db.client.operation.duration"].data.data_points
+    assert {min(point.explicit_bounds) for point in points} == {0.001}
 
 
 async def test_where_nobody_is_told_nothing_is_measured(database: Database) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import sys
 from operator import attrgetter
 from pathlib import Path
@@ -47,7 +48,7 @@ def serve(
 
     found = _load(*server)
     store = open_store(chosen.dsn, **chosen.options)
-    app = persist(found, store, path=path)
+    app = persist(found, store, path=path, **_address(found, host))
     # What would fail when the app starts is said now, on one line.
     asyncio.run(_try(chosen))
     uvicorn.run(app, host=host, port=port, log_level=log_level, timeout_graceful_shutdown=graceful)
@@ -61,6 +62,13 @@ def _load(module: str, attribute: str) -> Any:
         raise click.ClickException(f"{error}, which is needed for {module}:{attribute}.") from error
     except AttributeError as error:
         raise click.ClickException(f"{error}. Is {attribute!r} the name of the server?") from error
+
+
+def _address(server: Any, host: str) -> dict[str, Any]:
+    """The address as an option of the server's app, where it has one: it says which names it answers to."""
+    build = getattr(server, "streamable_http_app", None)
+    known = build is not None and "host" in inspect.signature(build).parameters
+    return {"host": host} if known else {}
 
 
 async def _try(chosen: Chosen) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -11,8 +12,10 @@ import pytest
 from mcp_persist_sa import NewEvent, Store, open_store
 from mcp_persist_sa.errors import AccessDenied, SchemaMissing
 from mcp_persist_sa.migrate import upgrade
+from mcp_persist_sa.operations import doctor
 from mcp_persist_sa.schema import metadata
 from tests.migrations.support import Target
+from tests.pages import DOCS, blocks
 from tests.servers.dsns import Dsn
 
 TABLES = ", ".join(f"ours.{name}" for name in metadata.tables)
@@ -127,6 +130,25 @@ async def test_it_cannot_migrate_and_is_told_so(dsn: str) -> None:
         await upgrade(dsn.replace("schema=ours", "schema=theirs"))
     with pytest.raises(AccessDenied, match="permission denied for table mcp_persist_sa_version"):
         await upgrade(dsn)
+
+
+async def test_two_roles_as_the_page_makes_them(postgres_target: Target) -> None:
+    owner, user = (f"role_{secrets.token_hex(8)}" for _ in range(2))
+    [script] = blocks(DOCS / "migrations.md", "sql")
+    script = re.sub(r"\bshop\b", user, script.replace("shop_owner", owner))
+    script = re.sub("'.*'", "'secret'", script)
+    postgres_target.execute(*script.strip().split(";\n"))
+    try:
+        await upgrade(_as(postgres_target, owner), schema="mcp")
+        dsn = f"{_as(postgres_target, user)}?schema=mcp"
+        await everything(dsn)
+        findings = {finding.check: finding.status async for finding in doctor(dsn)}
+        assert (findings["rights"], findings["revision"]) == ("ok", "ok")
+        with pytest.raises(AccessDenied):
+            await upgrade(_as(postgres_target, user), schema="public")
+    finally:
+        for name in (user, owner):
+            postgres_target.execute(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
 async def test_a_role_that_sees_nothing_is_told_that_there_is_nothing(postgres_target: Target, role: str) -> None:

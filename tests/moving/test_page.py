@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,23 +10,7 @@ from mcp_persist_sa import open_store
 from mcp_persist_sa.operations import copy
 from tests.moving.support import fill_all_kinds
 from tests.moving.test_mcp_persist import ONE, Old
-
-PAGE = Path(__file__).parents[2] / "docs" / "moving.md"
-BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
-
-
-def _run(block: str, folder: Path, new_dsn: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "NEW_DSN": new_dsn}
-    return subprocess.run(
-        ["sh", "-e", "-c", block],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+from tests.pages import DOCS, blocks, shell
 
 
 async def test_the_shell_examples_run(tmp_path: Path, new_postgres: Callable[[], str]) -> None:
@@ -40,10 +20,11 @@ async def test_the_shell_examples_run(tmp_path: Path, new_postgres: Callable[[],
     await old.create()
     await old.add(1, f"{ONE}:7", '{"jsonrpc":"2.0","id":7,"result":{}}')
     new_dsn = new_postgres()
-    assert len(BLOCKS) == 3
-    for block in BLOCKS:
-        done = await asyncio.to_thread(_run, block, tmp_path, new_dsn)
-        assert (done.returncode, done.stderr) == (0, ""), block
+    scripts = blocks(DOCS / "moving.md", "sh")
+    assert len(scripts) == 3
+    for script in scripts:
+        done = await asyncio.to_thread(shell, script, tmp_path, NEW_DSN=new_dsn)
+        assert (done.returncode, done.stderr) == (0, ""), script
     # The copy and the file hold the same.
     moved = await copy(new_dsn, f"sqlite:///{tmp_path / 'restored.db'}")
     assert (moved.failures, moved.events, moved.verified) == ({}, 0, 1)

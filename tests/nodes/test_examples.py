@@ -77,10 +77,10 @@ class Example:
         await self.__aexit__()
         await self.start()
 
-    async def interrupt(self) -> int:
-        """End it as Ctrl-C does."""
+    async def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """End it as Ctrl-C does, or by another signal."""
         assert self._child is not None
-        self._child.send_signal(signal.SIGINT)
+        self._child.send_signal(number)
         return await self._child.wait()
 
 
@@ -188,7 +188,7 @@ async def test_two_nodes(kind: str, examples: Examples, new_database: Callable[[
             await look_around(await examples.client(example.url))
         finally:
             # Not killed: it has children of its own to end.
-            assert await example.interrupt() == 0
+            assert await example.stop() == 0
 
 
 async def look_around(client: ChildProcess) -> None:

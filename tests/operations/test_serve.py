@@ -44,10 +44,9 @@ async def start(*words: str, folder: Path) -> asyncio.subprocess.Process:
 
 
 @asynccontextmanager
-async def served(port: int, folder: Path) -> AsyncGenerator[str, None]:
-    child = await start(
-        "shop:mcp", "--port", str(port), "--dsn", "sqlite:///shop.db", "--path", "/tools", folder=folder
-    )
+async def served(port: int, folder: Path, host: str = "127.0.0.1") -> AsyncGenerator[str, None]:
+    where = ["--host", host, "--port", str(port), "--path", "/tools"]
+    child = await start("shop:mcp", *where, "--dsn", "sqlite:///shop.db", folder=folder)
     try:
         assert child.stderr is not None
         said = ""
@@ -55,7 +54,7 @@ async def served(port: int, folder: Path) -> AsyncGenerator[str, None]:
             line = await asyncio.wait_for(child.stderr.readline(), 3 * PATIENCE)
             said += line.decode()
             assert line, said
-        yield f"http://127.0.0.1:{port}/tools"
+        yield f"http://{host}:{port}/tools"
         child.send_signal(signal.SIGTERM)
         await asyncio.wait_for(child.communicate(), 3 * PATIENCE)
         assert child.returncode == -signal.SIGTERM
@@ -77,6 +76,12 @@ async def post(url: str, message: dict[str, Any], session_id: str | None = None)
             return response.status, response.headers.get("Mcp-Session-Id")
 
     return await asyncio.to_thread(send)
+
+
+async def test_it_answers_at_the_address_that_it_is_given(tmp_path: Path) -> None:
+    write_module(tmp_path)
+    async with served(free_port(), tmp_path, host="127.0.0.2") as url:
+        assert (await post(url, {"id": 1, "method": "initialize", "params": INITIALIZE}))[0] == 200
 
 
 async def test_its_sessions_outlive_the_process(tmp_path: Path) -> None:

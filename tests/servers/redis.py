@@ -132,6 +132,11 @@ class RedisServer:
         self.close()
 
     @property
+    def folder(self) -> Path:
+        """Where it keeps its data."""
+        return Path(self._home.name)
+
+    @property
     def choice(self) -> str:
         return f"{self._version} from {self._binary.source} ({self._binary.path}), at {self.host}:{self.port}"
 
