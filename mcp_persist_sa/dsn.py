@@ -63,7 +63,10 @@ def default_dsn() -> str:
     dsn = os.environ.get(ENVIRONMENT)
     if dsn:
         return dsn
-    logger.warning("No DSN was given and %s is not set: using the file %s here.", ENVIRONMENT, DEFAULT_FILE)
+    logger.warning(
+        "No DSN was given and %(variable)s is not set: using the file %(file)s here.",
+        {"variable": ENVIRONMENT, "file": DEFAULT_FILE},
+    )
     return f"sqlite:///{DEFAULT_FILE}"
 
 

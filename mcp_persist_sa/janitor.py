@@ -37,10 +37,13 @@ class Janitor:
             try:
                 removed = await self._backend.tend(node_id, self._lease, timedelta(seconds=interval))
             except PersistError as error:
-                logger.warning("What has expired could not be removed; it is tried again: %s", error)
+                logger.warning("What has expired could not be removed; it is tried again: %(error)s", {"error": error})
                 continue
             if removed is not None and any(removed):
-                logger.info("Removed what had expired: %s", removed)
+                logger.info(
+                    "Removed: %(sessions)d sessions, %(streams)d streams, %(events)d events, %(state)d state",
+                    removed._asdict(),
+                )
 
     async def stop(self) -> None:
         """End, and leave it to another node."""
@@ -52,4 +55,7 @@ class Janitor:
         try:
             await self._backend.leave_tending(self._node_id)
         except PersistError as error:
-            logger.warning("Others begin to remove what has expired when this node's lease is over: %s", error)
+            logger.warning(
+                "Others begin to remove what has expired when this node's lease is over: %(error)s",
+                {"error": error},
+            )

@@ -74,7 +74,7 @@ class Growth:
                 await self._trim(session_key)
                 self._noted.pop(session_key, None)
         except (Failure, PersistError) as error:
-            logger.warning("Events over a limit were not removed; it is tried again: %s", error)
+            logger.warning("Events over a limit were not removed; it is tried again: %(error)s", {"error": error})
 
     def _note(self, batch: Sequence[Append]) -> set[str]:
         """The sessions that have to be looked at now."""

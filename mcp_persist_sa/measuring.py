@@ -55,7 +55,9 @@ class _Measured:
     @contextmanager
     def _traced(self, name: str) -> Generator[None, None, None]:
         """Whatever becomes of the tracing, the operation runs, and its error comes out."""
-        span = None if self._tracing is None else self._safely("operation", self._tracing.operation, name)
+        span = None
+        if self._tracing is not None:
+            span = self._safely("operation", self._tracing.operation, name, self._backend.system)
         entered = span is not None and self._safely("operation", span.__enter__) is not None
         error: BaseException | None = None
         try:
@@ -78,7 +80,7 @@ class _Measured:
             # Once: it is called for every event.
             if method not in self._failed:
                 self._failed.add(method)
-                logger.exception("The metrics failed in %s, which is ignored from now on.", method)
+                logger.exception("The metrics failed in %(method)s, which is ignored from now on.", {"method": method})
             return None
         return True if result is None else result
 

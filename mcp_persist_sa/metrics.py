@@ -48,8 +48,13 @@ class Metrics(Protocol):
 class Tracing(Protocol):
     """Metrics that also want to know of each operation of the backend when it begins and ends."""
 
-    def operation(self, name: str) -> AbstractContextManager[object]:
-        """What is entered while the operation runs."""
+    def operation(self, name: str, system: str) -> AbstractContextManager[object]:
+        """What is entered while the operation runs.
+
+        Args:
+            name: Which, such as `append`.
+            system: Of which database: `sqlite`, `postgresql` or `redis`.
+        """
         ...
 
 
@@ -58,12 +63,18 @@ class LoggingMetrics:
 
     def event_stored(self, count: int, size: int, seconds: float) -> None:
         """Log it."""
-        logger.info("stored events=%d bytes=%d seconds=%.6f", count, size, seconds)
+        logger.info(
+            "stored events=%(events)d bytes=%(bytes)d seconds=%(seconds).6f",
+            {"events": count, "bytes": size, "seconds": seconds},
+        )
 
     def replay(self, count: int, seconds: float) -> None:
         """Log it."""
-        logger.info("replayed events=%d seconds=%.6f", count, seconds)
+        logger.info("replayed events=%(events)d seconds=%(seconds).6f", {"events": count, "seconds": seconds})
 
     def error(self, operation: str, error: Exception) -> None:
         """Log it."""
-        logger.warning("failed operation=%s error=%s: %s", operation, type(error).__name__, error)
+        logger.warning(
+            "failed operation=%(operation)s error=%(type)s: %(error)s",
+            {"operation": operation, "type": type(error).__name__, "error": error},
+        )

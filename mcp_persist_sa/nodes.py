@@ -48,7 +48,7 @@ class Node:
             try:
                 await self._backend.renew_node(node_id, self._lease)
             except PersistError as error:
-                logger.warning("The lease of this node could not be renewed: %s", error)
+                logger.warning("The lease of this node could not be renewed: %(error)s", {"error": error})
 
     async def listen(self, session_key: str, *, anew: bool) -> bool:
         """Take it that the client of a session listens here, where it does at no other node, or does so anew."""
@@ -69,5 +69,7 @@ class Node:
         try:
             await self._backend.remove_node(self._node_id)
         except PersistError as error:
-            logger.warning("The lease of this node could not be given back, and runs out by itself: %s", error)
+            logger.warning(
+                "The lease of this node could not be given back, and runs out by itself: %(error)s", {"error": error}
+            )
         self._node_id = None

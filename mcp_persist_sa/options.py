@@ -164,7 +164,10 @@ def warn_of_unlimited(options: Options) -> None:
     for name, what in _UNLIMITED.items():
         if getattr(options, name) is None and name not in _warned:
             _warned.add(name)
-            logger.warning("The option %s is None: %s are kept until somebody deletes them.", name, what)
+            logger.warning(
+                "The option %(option)s is None: %(what)s are kept until somebody deletes them.",
+                {"option": name, "what": what},
+            )
 
 
 _PREFIX = re.compile(r"[\w.:-]{1,64}", re.ASCII)

@@ -89,7 +89,10 @@ class Outbox:
                 return
 
     def _lost(self, batch: list[_Entry], why: str) -> None:
-        logger.warning("%d notifications of session %s are not stored: %s", len(batch), self._session_id, why)
+        logger.warning(
+            "%(count)d notifications of session %(session_id)s are not stored: %(error)s",
+            {"count": len(batch), "session_id": self._session_id, "error": why},
+        )
         _settle(batch, stored=False)
 
     async def flush(self, patience: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from mcp_persist_sa.identity import EventId
 from mcp_persist_sa.models import (
@@ -277,6 +277,11 @@ class Backend(
     Protocol,
 ):
     """Keeps everything."""
+
+    @property
+    def system(self) -> Literal["sqlite", "postgresql", "redis"]:
+        """Which database it is, by the name that OpenTelemetry's conventions have for it."""
+        ...
 
     async def purge(self) -> Purged:
         """Remove what has expired or is over a limit, in chunks, and say what it was."""

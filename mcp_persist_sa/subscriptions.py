@@ -152,7 +152,7 @@ class SubscriptionBus:
         try:
             return notification.model_dump_json(by_alias=True, exclude_none=True)
         except ValueError as error:
-            logger.warning("An event that is no JSON stays in this process: %s", error)
+            logger.warning("An event that is no JSON stays in this process: %(error)s", {"error": error})
             return None
 
     async def _hear(self, event: Event) -> None:
@@ -180,13 +180,16 @@ class SubscriptionBus:
                 self._place = asked = None
             except StoreClosed as error:
                 if not self._store.is_open:
-                    logger.debug("Subscribers hear other replicas no more: %s", error)
+                    logger.debug("Subscribers hear other replicas no more: %(error)s", {"error": error})
                     return
             except (HistoryLost, UnknownEvent, SessionNotFound) as error:
-                logger.warning("Events for subscribers are lost, so they are told that all may have changed: %s", error)
+                logger.warning(
+                    "Events for subscribers are lost, so they are told that all may have changed: %(error)s",
+                    {"error": error},
+                )
                 self._place = asked = None
             except PersistError as error:
-                logger.info("What other replicas publish cannot be read for the moment: %s", error)
+                logger.info("What other replicas publish cannot be read for the moment: %(error)s", {"error": error})
                 self._was_away = True
             await asyncio.sleep(_RETRY)
 

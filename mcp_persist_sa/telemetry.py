@@ -66,9 +66,9 @@ class OpenTelemetry:
         """Nothing: the duration of the operation says how it ended."""
 
     @contextmanager
-    def operation(self, name: str) -> Generator[None, None, None]:
+    def operation(self, name: str, system: str) -> Generator[None, None, None]:
         """Measure an operation, in a span of its own."""
-        attributes: dict[str, Any] = {"db.operation.name": name}
+        attributes: dict[str, Any] = {"db.system.name": system, "db.operation.name": name}
         begin = perf_counter()
         try:
             with self._tracer.start_as_current_span(

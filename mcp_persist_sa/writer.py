@@ -183,7 +183,10 @@ class Writer:
                 return
             except StoreUnavailable as error:
                 if not warned:
-                    logger.warning("Events cannot be stored for the moment, %d wait: %s", self._events, error)
+                    logger.warning(
+                        "Events cannot be stored for the moment, %(waiting)d wait: %(error)s",
+                        {"waiting": self._events, "error": error},
+                    )
                 warned = True
             except Exception as error:
                 await self._one_by_one(batch, error)

@@ -80,7 +80,7 @@ class Raising:
     def error(self, operation: str, error: Exception) -> None:
         raise RuntimeError("error")
 
-    def operation(self, name: str) -> Any:
+    def operation(self, name: str, system: str) -> Any:
         raise RuntimeError("operation")
 
 
@@ -130,6 +130,7 @@ async def test_opentelemetry_is_given_metrics_and_spans() -> None:
         for point in found["db.client.operation.duration"]
     }
     assert durations[("append", None)] == 2
+    assert {point.attributes["db.system.name"] for point in found["db.client.operation.duration"]} == {"sqlite"}
     assert durations[("create_session", "SessionExists")] == 1
     spans = [span for span in exporter.get_finished_spans() if span.name == "mcp_persist_sa create_session"]
     assert [span.status.is_ok for span in spans] == [True, False]

@@ -67,7 +67,10 @@ class Copies:
         try:
             await self._record(copy)
         except StoreUnavailable as error:
-            logger.warning("Session %s is not recorded yet: %s", copy.session_id, error)
+            logger.warning(
+                "Session %(session_id)s is not recorded yet: %(error)s",
+                {"session_id": copy.session_id, "error": error},
+            )
             copy.spawn(self._record_later(copy))
         except PersistError:
             await self.end(copy)
@@ -93,7 +96,10 @@ class Copies:
             except StoreUnavailable:
                 await asyncio.sleep(_RETRY)
             except PersistError as error:
-                logger.error("Session %s is known to this node only: %s", copy.session_id, error)
+                logger.error(
+                    "Session %(session_id)s is known to this node only: %(error)s",
+                    {"session_id": copy.session_id, "error": error},
+                )
                 return
 
     def held(self, session_id: str) -> Copy | None:
@@ -204,7 +210,10 @@ class Copies:
             with within(self._patience):
                 copy.handshake = (await self._store.sessions.amend_handshake(copy.session_id, amend)).handshake
         except PersistError as error:
-            logger.warning("What session %s asked for is known to this node only: %s", copy.session_id, error)
+            logger.warning(
+                "What session %(session_id)s asked for is known to this node only: %(error)s",
+                {"session_id": copy.session_id, "error": error},
+            )
 
     async def delete(self, copy: Copy) -> None:
         """End a session for every node.

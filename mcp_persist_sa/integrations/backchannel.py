@@ -63,7 +63,10 @@ class BackChannel:
             return Route(sdk.UNHEARD, partial(self._send, copy, message, partial(_known, asked.node_id)))
         given = copy.numbering.incoming(message, asked)
         if given is None:
-            logger.debug("Session %s: %s does not wait for an answer any more", copy.session_id, asked)
+            logger.debug(
+                "Session %(session_id)s: %(asked)s does not wait for an answer any more",
+                {"session_id": copy.session_id, "asked": asked},
+            )
             return Route(sdk.UNHEARD)
         if value_of(message, "method") is not None:
             return Route(given)
@@ -84,7 +87,10 @@ class BackChannel:
         if value_of(message, "method") is None:
             raise error
         # Nobody waits for a notification, and clients take a refusal of one badly.
-        logger.warning("A notification of session %s may not reach its node: %s", copy.session_id, error)
+        logger.warning(
+            "A notification of session %(session_id)s may not reach its node: %(error)s",
+            {"session_id": copy.session_id, "error": error},
+        )
 
     async def _post(self, letter: Letter, choose: Callable[[Nodes], Iterable[str]]) -> PersistError | None:
         try:
@@ -103,7 +109,10 @@ class BackChannel:
             async for session_id, message in letters:
                 copy = self._copies.held(session_id)
                 if copy is None:
-                    logger.debug("Session %s is not served here (any more): a message is dropped", session_id)
+                    logger.debug(
+                        "Session %(session_id)s is not served here (any more): a message is dropped",
+                        {"session_id": session_id},
+                    )
                 else:
                     copy.spawn(self._deliver(copy, message))
 
@@ -118,17 +127,26 @@ class BackChannel:
             asked = asked_of(message)
             given = copy.numbering.incoming(message, asked) if asked else message
             if given is None or (asked is None and _cancelled(message) not in copy.calls):
-                logger.debug("Session %s: nothing here waits for a message, which is dropped", copy.session_id)
+                logger.debug(
+                    "Session %(session_id)s: nothing here waits for a message, which is dropped",
+                    {"session_id": copy.session_id},
+                )
                 return
             if asked is not None and value_of(message, "method") is None:
                 copy.numbering.answered(asked)
             try:
                 said = await self._copies.post(copy, given)
             except Exception:
-                logger.exception("Session %s: a message from another node could not be delivered", copy.session_id)
+                logger.exception(
+                    "Session %(session_id)s: a message from another node could not be delivered",
+                    {"session_id": copy.session_id},
+                )
             else:
                 if said.status != 202:
-                    logger.info("Session %s: a message from another node got %d", copy.session_id, said.status)
+                    logger.info(
+                        "Session %(session_id)s: a message from another node got %(status)d",
+                        {"session_id": copy.session_id, "status": said.status},
+                    )
 
 
 def _failure(sending: asyncio.Task[PersistError | None]) -> PersistError | None:
@@ -149,5 +167,7 @@ def _cancelled(message: JSONValue) -> str | None:
 def _known(node_id: str, nodes: Nodes) -> list[str]:
     """A node, also one that is taken for dead: it may only have been slow."""
     if node_id not in nodes:
-        logger.info("Node %s, which waited for an answer, is gone: the answer is dropped", node_id)
+        logger.info(
+            "Node %(node_id)s, which waited for an answer, is gone: the answer is dropped", {"node_id": node_id}
+        )
     return [node_id] if node_id in nodes else []

@@ -76,7 +76,10 @@ class Call:
         try:
             text = None if public is None else wire_text(public)
         except ValueError as error:
-            logger.warning("A message of session %s cannot be encoded: %s", self._copy.session_id, error)
+            logger.warning(
+                "A message of session %(session_id)s cannot be encoded: %(error)s",
+                {"session_id": self._copy.session_id, "error": error},
+            )
             if not final:
                 return ""
             text = error_text(self.request_id, _NOT_ENCODABLE)
@@ -213,13 +216,19 @@ class Copy:
         try:
             self._outbox.put(None if message is None else wire_text(self.numbering.outgoing(message)))
         except ValueError as error:
-            logger.warning("A message of session %s cannot be encoded: %s", self.session_id, error)
+            logger.warning(
+                "A message of session %(session_id)s cannot be encoded: %(error)s",
+                {"session_id": self.session_id, "error": error},
+            )
         return ""
 
     def not_stored(self, error: PersistError) -> None:
         """Count an event that is lost to whoever resumes; said once for each time that it begins."""
         if not self.troubles:
-            logger.warning("Events of session %s are not stored: %s", self.session_id, error)
+            logger.warning(
+                "Events of session %(session_id)s are not stored: %(error)s",
+                {"session_id": self.session_id, "error": error},
+            )
         self.troubles += 1
 
     def ended(self, call: Call) -> None:

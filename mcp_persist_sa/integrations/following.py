@@ -114,7 +114,10 @@ class Follower:
                         await send.send(frame)
             except PersistError as error:
                 # The client comes back, and is told why.
-                logger.info("A stream of session %s ends: %s", self._session_id, error)
+                logger.info(
+                    "A stream of session %(session_id)s ends: %(error)s",
+                    {"session_id": self._session_id, "error": error},
+                )
             group.cancel_scope.cancel()
 
     async def _frames(self) -> AsyncGenerator[Frame, None]:

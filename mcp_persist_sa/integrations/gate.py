@@ -64,7 +64,7 @@ class Durability:
         try:
             await receipt.durable()
         except PersistError as error:
-            logger.warning("An event was given up: %s", error)
+            logger.warning("An event was given up: %(error)s", {"error": error})
         self._behind = None
         logger.warning("The store has caught up: frames have their ids again.")
 

@@ -65,10 +65,10 @@ class Inbox:
                             written = json.loads(item.message or "")
                             yield Letter(written["session_id"], written["message"])
             except (HistoryLost, UnknownEvent) as error:
-                logger.warning("Messages from other nodes may be lost: %s", error)
+                logger.warning("Messages from other nodes may be lost: %(error)s", {"error": error})
                 self._last = self._removable = None
             except PersistError as error:
-                logger.info("Messages from other nodes cannot be read for the moment: %s", error)
+                logger.info("Messages from other nodes cannot be read for the moment: %(error)s", {"error": error})
                 await asyncio.sleep(_RETRY)
 
     async def tidy(self) -> None:

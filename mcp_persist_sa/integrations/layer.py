@@ -141,7 +141,10 @@ class DurableSessions:
         except NotAdopted as error:
             await error.said.relay(send, session_id)
         except StoreUnavailable as error:
-            logger.warning("A request of session %s is refused: %s", session_id, error)
+            logger.warning(
+                "A request of session %(session_id)s is refused: %(error)s",
+                {"session_id": session_id, "error": error},
+            )
             await asgi.error_response(503, "The session store is away.", headers=BUSY)(scope, receive, send)
 
     async def _serve_copy(self, session_id: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -255,7 +258,10 @@ class DurableSessions:
                 try:
                     await self._look_after(copy, self._quiet.get(copy))
                 except Exception:
-                    logger.exception("Session %s could not be looked after", copy.session_id)
+                    logger.exception(
+                        "Session %(session_id)s could not be looked after",
+                        {"session_id": copy.session_id},
+                    )
             await self._backchannel.tidy()
             self._quiet = {copy: quiet for copy, quiet in self._quiet.items() if not quiet.over.is_set()}
 

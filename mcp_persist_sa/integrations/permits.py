@@ -84,7 +84,7 @@ class Permits:
                 with suppress(SessionNotFound):
                     await self._store.sessions.touch(session_id)
         except PersistError as error:
-            logger.debug("Sessions were not touched: %s", error)
+            logger.debug("Sessions were not touched: %(error)s", {"error": error})
         finally:
             self._touching = False
 

@@ -146,7 +146,7 @@ async def _refuse_as_too_large() -> None:
 async def _refuse(send: Send, error: PersistError) -> None:
     status = 413 if isinstance(error, TooLarge) else 503
     text = str(error) if isinstance(error, SessionLimitReached | TooLarge) else "The session store is away."
-    logger.warning("A request is refused: %s", error)
+    logger.warning("A request is refused: %(error)s", {"error": error})
 
     async def receive() -> Message:
         return {"type": "http.disconnect"}

@@ -143,7 +143,9 @@ class PostgresNotifier(WiredFanOut):
         if self._mode == "reconnecting":
             self._reconnects += 1
         if deaf and not self._warned:
-            logger.warning("LISTEN does not work here: %s. Events of other processes are polled for.", deaf)
+            logger.warning(
+                "LISTEN does not work here: %(why)s. Events of other processes are polled for.", {"why": deaf}
+            )
         self._warned = deaf is not None
         self._become("polling" if deaf else "listening")
 

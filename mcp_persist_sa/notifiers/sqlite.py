@@ -150,7 +150,7 @@ class SQLiteNotifier(FanOut):
                     async with self._database.apart() as run:
                         await self._watch(run)
                 except Exception as error:
-                    logger.info("The file cannot be watched for the moment: %s", describe(error))
+                    logger.info("The file cannot be watched for the moment: %(error)s", {"error": describe(error)})
                 if self._mode == "listening" or self._closed:
                     self._become("reconnecting")
                     break

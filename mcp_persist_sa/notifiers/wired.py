@@ -97,7 +97,7 @@ class WiredFanOut(FanOut, ABC):
     def _note(self, error: Exception) -> None:
         level = logging.INFO if self._trouble else logging.WARNING
         self._trouble = True
-        logger.log(level, "Other processes are not heard for the moment: %s", describe(error))
+        logger.log(level, "Other processes are not heard for the moment: %(error)s", {"error": describe(error)})
 
     def _now_judged(self) -> None:
         self._judged, self._trouble = True, False

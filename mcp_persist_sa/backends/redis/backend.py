@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from redis.asyncio import Redis
 
 from mcp_persist_sa.backends.redis.appends import Appends
@@ -61,6 +63,11 @@ class RedisBackend(Appends, Reads, States, Figures, Tending, Examining, Outlines
         except Failure as failure:
             raise failure.error from failure.__cause__
         return None
+
+    @property
+    def system(self) -> Literal["redis"]:
+        """See `Backend`."""
+        return "redis"
 
     def pool(self) -> PoolHealth:
         """See `Backend`."""

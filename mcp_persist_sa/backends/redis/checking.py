@@ -40,8 +40,9 @@ def _check(facts: dict[str, str], options: Options, *, saves: bool) -> None:
     policy = facts.get("maxmemory_policy", "")
     if policy.startswith("allkeys-"):
         logger.warning(
-            "This Redis removes sessions and events when its memory is full (maxmemory-policy %s). Set `noeviction`.",
-            policy,
+            "This Redis removes sessions and events when its memory is full (maxmemory-policy %(policy)s). Set "
+            "`noeviction`.",
+            {"policy": policy},
         )
 
 

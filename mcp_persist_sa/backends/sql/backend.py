@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 
@@ -273,6 +273,10 @@ class SQLBackend:
 
     async def revision(self) -> str | None:
         return await self._once(revision_of, atomic=False, writes=False)
+
+    @property
+    def system(self) -> Literal["sqlite", "postgresql"]:
+        return "sqlite" if self._database.dialect == "sqlite" else "postgresql"
 
     def pool(self) -> PoolHealth | None:
         return self._database.pool()
