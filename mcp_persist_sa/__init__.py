@@ -29,6 +29,7 @@ from mcp_persist_sa.errors import (
     StreamNotFound,
     TooLarge,
     UnknownEvent,
+    Unsupported,
     VersionConflict,
 )
 from mcp_persist_sa.metrics import LoggingMetrics, Metrics
@@ -48,6 +49,8 @@ from mcp_persist_sa.models import (
     StreamInfo,
 )
 from mcp_persist_sa.options import Options
+from mcp_persist_sa.oversight import AuditEntry, AuditPage, Policy
+from mcp_persist_sa.policies import Policies
 from mcp_persist_sa.schema import not_ours
 from mcp_persist_sa.sessions import Sessions
 from mcp_persist_sa.state import State
@@ -67,6 +70,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessDenied",
+    "AuditEntry",
+    "AuditPage",
     "DurableSessions",
     "Event",
     "EventStore",
@@ -87,6 +92,8 @@ __all__ = [
     "Overloaded",
     "Page",
     "PersistError",
+    "Policies",
+    "Policy",
     "PoolHealth",
     "Purged",
     "Receipt",
@@ -114,6 +121,7 @@ __all__ = [
     "SubscriptionBus",
     "TooLarge",
     "UnknownEvent",
+    "Unsupported",
     "VersionConflict",
     "configure_sqlite",
     "not_ours",
