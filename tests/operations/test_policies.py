@@ -104,14 +104,13 @@ async def test_of_one_that_is_killed_all_that_it_removed_is_known(sql_database: 
     total = sessions * each
     arguments = json.dumps([sql_database.dsn, {"purge_interval": 0.05, "node_lease": 1}])
     killed: set[str] = set()
-    for _ in range(3):
-        before = (await figures())[0]
+    # It may be done before it is killed, on a machine that is busy.
+    while len(killed) < 3 and (before := (await figures())[0]):
         async with ChildProcess("-m", "tests.operations.child_node", arguments, timeout=PATIENCE) as child:
             killed.add(await child.read_line())
             await until(lambda found, before=before: found[0] < before, figures)
             await child.kill()
         left, known = await figures()
-        assert left > 0
         assert left + known == total
     by = {entry.by for entry in (await store.audit(tenant="acme", limit=10_000)).entries}
     assert by == killed
