@@ -29,6 +29,7 @@ from mcp_persist_sa.errors import (
     StreamNotFound,
     TooLarge,
     UnknownEvent,
+    Unsupported,
     VersionConflict,
 )
 from mcp_persist_sa.metrics import LoggingMetrics, Metrics
@@ -48,7 +49,8 @@ from mcp_persist_sa.models import (
     StreamInfo,
 )
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.oversight import Finding, Holding, Rate, Stats
+from mcp_persist_sa.oversight import AuditEntry, AuditPage, Finding, Holding, Policy, Rate, Stats
+from mcp_persist_sa.policies import Policies
 from mcp_persist_sa.schema import not_ours
 from mcp_persist_sa.sessions import Sessions
 from mcp_persist_sa.state import State
@@ -68,6 +70,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessDenied",
+    "AuditEntry",
+    "AuditPage",
     "DurableSessions",
     "Event",
     "EventStore",
@@ -90,6 +94,8 @@ __all__ = [
     "Overloaded",
     "Page",
     "PersistError",
+    "Policies",
+    "Policy",
     "PoolHealth",
     "Purged",
     "Rate",
@@ -119,6 +125,7 @@ __all__ = [
     "SubscriptionBus",
     "TooLarge",
     "UnknownEvent",
+    "Unsupported",
     "VersionConflict",
     "configure_sqlite",
     "not_ours",

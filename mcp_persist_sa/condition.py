@@ -6,10 +6,13 @@ import time
 
 from anyio import move_on_after
 
+from mcp_persist_sa.checks import check_whole
 from mcp_persist_sa.errors import PersistError
+from mcp_persist_sa.identity import check_name
 from mcp_persist_sa.models import Health, Purged
-from mcp_persist_sa.oversight import Finding, Stats
+from mcp_persist_sa.oversight import AuditPage, Finding, Stats
 from mcp_persist_sa.parts import Part
+from mcp_persist_sa.policies import Policies
 from mcp_persist_sa.protocols import Backend
 
 
@@ -64,6 +67,28 @@ class Condition(Part):
     async def purge(self) -> Purged:
         """Remove what has expired or is over a limit, in chunks that never hold a writer for long."""
         return await self._now_open.backend.purge()
+
+    @property
+    def policies(self) -> Policies:
+        """How much is kept of each tenant, where that is less than of others."""
+        return Policies(self._now_open.backend, self._options)
+
+    async def audit(self, *, tenant: str | None = None, limit: int = 100, after: str | None = None) -> AuditPage:
+        """A page of what was removed, the newest first, where a policy says that it is to be known.
+
+        Args:
+            tenant: Only of this one.
+            limit: Entries in the page.
+            after: The `next` of the page before.
+
+        Raises:
+            InvalidInput: `after` is none of these.
+            Unsupported: The database has no such trail.
+        """
+        check_whole("limit", limit, 1)
+        if tenant is not None:
+            check_name("tenant", tenant)
+        return await self._now_open.backend.audit(tenant, after=after, limit=limit)
 
     async def nodes(self) -> dict[str, bool]:
         """The nodes of this namespace, and of each whether its lease holds: a dead one is kept in mind for an hour.

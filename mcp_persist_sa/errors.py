@@ -21,6 +21,10 @@ class TooLarge(InvalidInput):
     """A message or a value is over the size limit of the store; nothing was written."""
 
 
+class Unsupported(PersistError):
+    """This kind of database cannot do that; nothing was written."""
+
+
 class MissingExtra(PersistError, ImportError):
     """The DSN needs a driver that is not installed."""
 

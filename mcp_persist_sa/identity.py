@@ -21,7 +21,7 @@ from typing import NamedTuple
 from mcp_persist_sa.errors import InvalidInput, UnknownEvent
 
 _SESSION_ID = re.compile(r"[\x21-\x7e]{1,255}")
-_SESSION_KEY = re.compile(r"[\w-]{20}", re.ASCII)
+_KEY = re.compile(r"[\w-]{20}", re.ASCII)
 _EVENT_ID = re.compile(r"([\w-]{16})\.([1-9][0-9]{0,17})\.([\w-]{8})", re.ASCII)
 _PLAIN = re.compile(r"[\x20-\x5b\x5d-\x7e]*")
 _MAX_STREAM_ID = 1024
@@ -94,6 +94,11 @@ def new_stream_key() -> str:
     return _random.text(16)
 
 
+def new_entry_id() -> str:
+    """A random key of 120 bits."""
+    return _random.text(20)
+
+
 def new_nonces(count: int) -> list[str]:
     """Random event nonces of 48 bits each."""
     return [_random.text(8) for _ in range(count)]
@@ -134,17 +139,17 @@ def new_session_id() -> str:
     return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
 
 
-class SessionPlace(NamedTuple):
-    """After which session a page of sessions begins, as its `next` says it."""
+class PagePlace(NamedTuple):
+    """After which record a page begins, as the `next` of the page before says it: its time, and its key."""
 
     created_at: datetime
-    session_key: str
+    key: str
 
     def __str__(self) -> str:
-        return f"{self.created_at.isoformat()} {self.session_key}"
+        return f"{self.created_at.isoformat()} {self.key}"
 
     @classmethod
-    def parse(cls, text: str) -> SessionPlace:
+    def parse(cls, text: str) -> PagePlace:
         """Take a `next` apart.
 
         Raises:
@@ -155,8 +160,8 @@ class SessionPlace(NamedTuple):
             created_at = datetime.fromisoformat(moment)
         except ValueError:
             created_at = datetime.min
-        if created_at.tzinfo is None or not _SESSION_KEY.fullmatch(key):
-            raise InvalidInput("This is not the `next` of a page of sessions.")
+        if created_at.tzinfo is None or not _KEY.fullmatch(key):
+            raise InvalidInput("This is not the `next` of a page.")
         return cls(created_at, key)
 
 

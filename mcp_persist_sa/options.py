@@ -158,6 +158,12 @@ class Options:
         value = getattr(self, name)
         return timedelta(seconds=value) if isinstance(value, int | float) else value
 
+    @property
+    def touch_interval(self) -> timedelta:
+        """By how much a session may have been used later than is written down."""
+        ttl = self.span("session_ttl")
+        return timedelta(hours=1) if ttl is None else ttl / 20
+
 
 def warn_of_unlimited(options: Options) -> None:
     """Say what is kept for ever, once in a process."""

@@ -86,6 +86,95 @@ class Stats:
     nodes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How much is kept of a tenant. What is None, the policy does not say: the options of the store do.
+
+    Attributes:
+        tenant: Whose sessions; None for what is of no tenant, or of one whose policy does not say.
+        session_ttl: How long after its last use a session is kept.
+        event_ttl: How long an event is kept.
+        max_events: How many events a session keeps, the newest.
+        audit_ttl: For how long it is known what was removed; None for no trail.
+    """
+
+    tenant: str | None
+    session_ttl: timedelta | None = None
+    event_ttl: timedelta | None = None
+    max_events: int | None = None
+    audit_ttl: timedelta | None = None
+
+
+Reason = Literal[
+    "session expired", "events expired", "stream forgotten", "state expired", "limit", "deleted", "node forgotten"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """What one transaction removed of one tenant.
+
+    Attributes:
+        at: When.
+        tenant: Of whom; None for sessions without one, those that are not recorded, and handles.
+        reason: Why.
+        by: The node that keeps the tables in order, `purge` (by command), `call` (of a method of the store), or
+            `append` (where that went over a limit).
+        sessions: How many.
+        streams: How many.
+        events: How many.
+        state: How many values.
+    """
+
+    at: datetime
+    tenant: str | None
+    reason: Reason
+    by: str
+    sessions: int
+    streams: int
+    events: int
+    state: int
+
+
+class AuditPage(NamedTuple):
+    """A page of the trail.
+
+    Attributes:
+        entries: The newest first.
+        next: Give it as `after` for the next page; None at the end.
+    """
+
+    entries: tuple[AuditEntry, ...]
+    next: str | None
+
+
+class PolicyBackend(Protocol):
+    """Keeps the policies of tenants, and the trail of what was removed.
+
+    Each raises `Unsupported` where the database cannot do it.
+    """
+
+    async def set_policy(self, policy: Policy) -> None:
+        """Write a policy; what its tenant had before is gone."""
+        ...
+
+    async def remove_policy(self, tenant: str | None) -> bool:
+        """Remove the policy of a tenant; False where there was none."""
+        ...
+
+    async def policy(self, tenant: str | None) -> Policy | None:
+        """That of a tenant, if there is one."""
+        ...
+
+    async def policies(self) -> list[Policy]:
+        """All, in the order of their tenants."""
+        ...
+
+    async def audit(self, tenant: str | None, *, after: str | None, limit: int) -> AuditPage:
+        """What was removed, the newest first; of a tenant, or of all."""
+        ...
+
+
 class TendingBackend(Protocol):
     """Can be kept in order."""
 

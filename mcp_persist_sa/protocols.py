@@ -23,7 +23,7 @@ from mcp_persist_sa.models import (
     StateEntry,
     StreamInfo,
 )
-from mcp_persist_sa.oversight import OversightBackend, TendingBackend
+from mcp_persist_sa.oversight import OversightBackend, PolicyBackend, TendingBackend
 from mcp_persist_sa.records import RecordBackend
 
 
@@ -274,6 +274,7 @@ class Backend(
     RecordBackend,
     OversightBackend,
     TendingBackend,
+    PolicyBackend,
     Protocol,
 ):
     """Keeps everything."""

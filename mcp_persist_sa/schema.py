@@ -7,9 +7,11 @@ for a session that is not recorded (yet).
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
-from mcp_persist_sa.sqltypes import JSONText, Key, Name, Timestamp
+from mcp_persist_sa.sqltypes import Duration, JSONText, Key, Name, Timestamp
 
 VERSION_TABLE = "mcp_persist_sa_version"
 HEAD = "mcp_persist_sa_0001"
@@ -45,6 +47,22 @@ sessions = sa.Table(
     sa.Index(None, "namespace", "owner"),
     sa.Index(None, "expires_at"),
 )
+
+_of_tenant: dict[str, Any] = {
+    "sqlite_where": sessions.c.tenant.is_not(sa.null()),
+    "postgresql_where": sessions.c.tenant.is_not(sa.null()),
+}
+tenant_sessions = sa.Index(
+    "ix_mcp_sessions_tenant", sessions.c.namespace, sessions.c.tenant, sessions.c.session_key, **_of_tenant
+)
+tenant_uses = sa.Index(
+    "ix_mcp_sessions_tenant_last_seen_at",
+    sessions.c.namespace,
+    sessions.c.tenant,
+    sessions.c.last_seen_at,
+    **_of_tenant,
+)
+"""Whoever has no tenants does not pay for their policies."""
 
 session_state = sa.Table(
     "mcp_session_state",
@@ -138,6 +156,41 @@ leases = sa.Table(
     sa.Column("expires_at", Timestamp, nullable=False),
 )
 """Which node has a duty of which there is one in a namespace, until the lease runs out."""
+
+policies = sa.Table(
+    "mcp_policies",
+    metadata,
+    sa.Column("namespace", Name, primary_key=True),
+    sa.Column("tenant", Name, primary_key=True),
+    sa.Column("session_ttl", Duration),
+    sa.Column("event_ttl", Duration),
+    sa.Column("max_events", sa.BigInteger),
+    sa.Column("audit_ttl", Duration),
+)
+"""How much is kept of a tenant, and for how long it is known what was removed; NULL where the policy does not say.
+
+The tenant with the empty name stands for what is of no tenant, or of one whose policy does not say.
+"""
+
+audit = sa.Table(
+    "mcp_audit",
+    metadata,
+    sa.Column("entry_id", Key, primary_key=True),
+    sa.Column("namespace", Name, nullable=False),
+    sa.Column("tenant", Name),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("removed_by", Name, nullable=False),
+    sa.Column("sessions", sa.BigInteger, nullable=False),
+    sa.Column("streams", sa.BigInteger, nullable=False),
+    sa.Column("events", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.BigInteger, nullable=False),
+    sa.Column("created_at", Timestamp, nullable=False),
+    sa.Column("expires_at", Timestamp, nullable=False),
+    sa.Index(None, "namespace", "created_at", "entry_id"),
+    sa.Index(None, "namespace", "tenant", "created_at", "entry_id"),
+    sa.Index(None, "namespace", "expires_at"),
+)
+"""What was removed, written in the transaction that removed it: one row for each tenant of which it took anything."""
 
 revisions = sa.Table(
     "mcp_schema",

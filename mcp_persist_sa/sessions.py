@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from mcp_persist_sa.checks import check_whole, json_value
@@ -15,7 +15,6 @@ from mcp_persist_sa.models import JSONValue, Purged, Session, SessionPage, Sessi
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.protocols import SessionBackend, SessionFilter
 
-_TOUCHES_PER_TTL = 20
 _MAX_TOUCHED = 100_000
 
 
@@ -149,17 +148,15 @@ class Sessions:
         Raises:
             SessionNotFound: There is none that is open. (Found out when it is written.)
         """
-        ttl = self._options.span("session_ttl")
         key, moment = self._key(session_id), self._moment()
         if self._touched.get(key, 0.0) > moment:
             return
-        interval = timedelta(hours=1) if ttl is None else ttl / _TOUCHES_PER_TTL
         if not await self._backend.touch_session(key):
             self._touched.pop(key, None)
             raise _not_found()
         if len(self._touched) >= _MAX_TOUCHED:
             self._touched.clear()
-        self._touched[key] = moment + interval.total_seconds()
+        self._touched[key] = moment + self._options.touch_interval.total_seconds()
 
     def _moment(self) -> float:
         clock = self._options.clock

@@ -62,6 +62,9 @@ class Duration(TypeDecorator[timedelta]):
             return value
         return value // _MICROSECOND
 
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> timedelta | None:
+        return value if value is None or isinstance(value, timedelta) else value * _MICROSECOND
+
 
 class JSONText(TypeDecorator[Any]):
     """JSON kept as text.
@@ -112,6 +115,7 @@ def after(moment: ColumnElement[datetime], span: str) -> ColumnElement[datetime]
     return sa.type_coerce(moment.op("+")(sa.bindparam(span, type_=Duration())), Timestamp())
 
 
-def before(moment: ColumnElement[datetime], span: str) -> ColumnElement[datetime]:
-    """The moment that lies the duration in parameter `span` before another; NULL where that is None."""
-    return sa.type_coerce(moment.op("-")(sa.bindparam(span, type_=Duration())), Timestamp())
+def before(moment: ColumnElement[datetime], span: str | ColumnElement[Any]) -> ColumnElement[datetime]:
+    """The moment that lies a duration before another: that in a column, or in the parameter `span`; NULL for None."""
+    duration = sa.bindparam(span, type_=Duration()) if isinstance(span, str) else span
+    return sa.type_coerce(moment.op("-")(duration), Timestamp())

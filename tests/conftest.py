@@ -14,7 +14,7 @@ import pytest
 from mcp_persist_sa.migrate import upgrade
 from mcp_persist_sa.store import Store
 from tests import interpreters
-from tests.databases import ALL, DISTINCT, SHARED, SQL, Database, make
+from tests.databases import ALL, DISTINCT, REDIS, SHARED, SQL, TABLES, Database, make
 from tests.servers import Databases
 
 SEED = "MCP_PERSIST_SA_TEST_HUNT_SEED"
@@ -63,6 +63,12 @@ distinct_database = _each_of(DISTINCT)
 
 sql_database = _each_of(SQL)
 """Each kind that several nodes can open, and that takes SQL."""
+
+tables_database = _each_of(TABLES)
+"""Each kind that takes SQL."""
+
+redis_database = _each_of(REDIS)
+"""Each kind of Redis."""
 
 
 @pytest.fixture

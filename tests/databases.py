@@ -25,8 +25,11 @@ SHARED: tuple[str, ...] = (*SQL, *REDIS)
 DISTINCT: tuple[str, ...] = (*SQL, "valkey-cluster")
 """The same, but of Redis' kind only the one that differs most: for tests that start processes."""
 
-ALL: tuple[str, ...] = (*SHARED, "sqlite-memory", "sqlite-engine", "postgres-engine")
-"""Also a database in memory, and engines that the caller owns."""
+TABLES: tuple[str, ...] = (*SQL, "sqlite-memory", "sqlite-engine", "postgres-engine")
+"""All that take SQL: also a database in memory, and engines that the caller owns."""
+
+ALL: tuple[str, ...] = (*TABLES, *REDIS)
+"""Each kind there is."""
 
 
 @dataclass

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
@@ -17,10 +17,12 @@ from benchmarks import rows
 from benchmarks.databases import Database
 from benchmarks.figures import OURS
 from mcp_persist_sa import open_store
-from mcp_persist_sa.backends.sql import outlines, reads, stats, streams
+from mcp_persist_sa.backends.sql import audit, outlines, policies, reads, retention, stats, streams
 from mcp_persist_sa.dsn import parse
 from mcp_persist_sa.engine import postgres_engine, sqlite_engine
 from mcp_persist_sa.options import Options
+
+T = TypeVar("T")
 
 OTHER_EVENTS = 50_000
 VALUES: dict[str, Any] = {
@@ -65,19 +67,27 @@ def _on_sqlite(element: Explain, compiler: Any, **kw: Any) -> str:
     return "EXPLAIN QUERY PLAN " + compiler.process(element.statement, **kw)
 
 
-async def plan(dsn: str, statement: Any, values: dict[str, Any]) -> str:
-    """What EXPLAIN says of a statement, as text."""
+async def run(dsn: str, work: Callable[[sa.Connection], T]) -> T:
+    """Run work on a connection, past the store, and commit."""
     parsed, options = parse(dsn), Options()
     if parsed.kind == "sqlite":
         sync_engine = sqlite_engine(parsed, options)
         with sync_engine.connect() as connection:
-            rows = connection.execute(Explain(statement), values).all()
+            result = work(connection)
+            connection.commit()
         sync_engine.dispose()
-    else:
-        engine = postgres_engine(parsed, options, pooled=False, pooler=False)
-        async with engine.connect() as connection:
-            rows = (await connection.execute(Explain(statement), values)).all()
-        await engine.dispose()
+        return result
+    engine = postgres_engine(parsed, options, pooled=False, pooler=False)
+    async with engine.connect() as connection:
+        result = await connection.run_sync(work)
+        await connection.commit()
+    await engine.dispose()
+    return result
+
+
+async def plan(dsn: str, statement: Any, values: dict[str, Any]) -> str:
+    """What EXPLAIN says of a statement, as text."""
+    rows = await run(dsn, lambda connection: connection.execute(Explain(statement), values).all())
     return "\n".join(str(row[-1]) for row in rows)
 
 
@@ -147,3 +157,69 @@ async def test_whoever_copies_reads_ranges_of_the_primary_keys(full: str) -> Non
     else:
         assert all("Seq Scan on mcp_events" not in text for text in found)
         assert "Index Scan using pk_mcp_events" in found[2]
+
+
+TENANTS = 40
+ENTRIES = 20_000
+
+
+async def _accounted(full: str) -> None:
+    """Give each session a tenant, and fill the trail."""
+    entries = [
+        {
+            "entry_id": f"e{n:019}",
+            "namespace": "",
+            "tenant": f"tenant{n % TENANTS}",
+            "reason": "deleted",
+            "removed_by": "call",
+            "created_at": VALUES["now"] + timedelta(seconds=n),
+            "expires_at": VALUES["now"] + timedelta(days=n + 1),
+            **dict.fromkeys(("sessions", "streams", "events", "state"), 1),
+        }
+        for n in range(ENTRIES)
+    ]
+    async with open_store(full) as store:
+        for n in range(10 * TENANTS):
+            await store.sessions.create(f"s{n}", tenant=f"tenant{n % TENANTS}")
+            await store.append(f"s{n}", "1", "{}")
+        for n in range(TENANTS):
+            await store.policies.set(f"tenant{n}", event_ttl=60, audit_ttl=60)
+    await run(full, lambda connection: connection.execute(sa.insert(audit.audit), entries))
+    await rows.settle(Database("sqlite" if full.startswith("sqlite") else "postgres", full))
+
+
+async def test_what_is_of_a_tenant_is_found_by_its_index(full: str) -> None:
+    await _accounted(full)
+    span = timedelta(minutes=5)
+    values = {
+        **VALUES,
+        "in_namespace": "",
+        "of_tenant": "tenant7",
+        "idle_for": span,
+        "after": "",
+        "after_moment": VALUES["now"],
+        "after_session": "",
+        "after_stream": "",
+        "thorough": False,
+        "limit": 20,
+    }
+    searched = {
+        policies.IDLE: "ix_mcp_sessions_tenant_last_seen_at",
+        policies.SESSIONS: "ix_mcp_sessions_tenant",
+        retention.AGED_OF_TENANT: "ix_mcp_sessions_tenant",
+        audit.newest("tenant7", None): "ix_mcp_audit_namespace_tenant_created_at_entry_id",
+        audit.newest(None, None): "ix_mcp_audit_namespace_created_at_entry_id",
+        audit.FORGET: "ix_mcp_audit_namespace_expires_at",
+    }
+    for statement, index in searched.items():
+        found = await plan(full, statement, values)
+        assert index in found, (str(statement), found)
+        assert not re.search(r"SCAN mcp_|Seq Scan on mcp_(audit|events|sessions|streams)", found), found
+
+
+async def test_whether_a_removal_is_to_be_written_down_is_a_look_at_each_session(full: str) -> None:
+    await _accounted(full)
+    dialect = "sqlite" if full.startswith("sqlite") else "postgresql"
+    keys = audit.KEYS.values(dialect, [("session7____________",)])
+    found = await plan(full, audit.WATCHED[dialect], {"in_namespace": "", **keys})
+    assert not re.search(r"SCAN (mcp_|own|other)|Seq Scan on mcp_(audit|sessions)", found), found

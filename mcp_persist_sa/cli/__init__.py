@@ -8,9 +8,19 @@ from __future__ import annotations
 
 import click
 
-from mcp_persist_sa.cli import demonstration, examining, keeping, migrations, moving, serving, sessions, watching
+from mcp_persist_sa.cli import (
+    demonstration,
+    examining,
+    keeping,
+    migrations,
+    moving,
+    policies,
+    serving,
+    sessions,
+    watching,
+)
 
-_GROUPS = (serving, watching, migrations, examining, keeping, moving, sessions, demonstration)
+_GROUPS = (serving, watching, migrations, examining, keeping, policies, moving, sessions, demonstration)
 
 
 @click.group(

@@ -12,11 +12,13 @@ depends_on = None
 key = sa.String(20).with_variant(postgresql.VARCHAR(20, collation="C"), "postgresql")
 name = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 moment = sa.BigInteger().with_variant(postgresql.TIMESTAMP(timezone=True), "postgresql")
+duration = sa.BigInteger().with_variant(postgresql.INTERVAL(), "postgresql")
 
 
 def upgrade() -> None:
     _create_sessions()
     _create_events()
+    _create_policies()
     op.create_table(
         "mcp_writers",
         sa.Column("writer_id", key, nullable=False),
@@ -78,6 +80,14 @@ def _create_sessions() -> None:
     )
     op.create_index("ix_mcp_sessions_namespace_owner", "mcp_sessions", ["namespace", "owner"])
     op.create_index("ix_mcp_sessions_expires_at", "mcp_sessions", ["expires_at"])
+    for tenant_index, last in (("tenant", "session_key"), ("tenant_last_seen_at", "last_seen_at")):
+        op.create_index(
+            f"ix_mcp_sessions_{tenant_index}",
+            "mcp_sessions",
+            ["namespace", "tenant", last],
+            sqlite_where=sa.text("tenant IS NOT NULL"),
+            postgresql_where=sa.text("tenant IS NOT NULL"),
+        )
     op.create_table(
         "mcp_session_state",
         sa.Column("session_key", key, nullable=False),
@@ -138,7 +148,52 @@ def _create_events() -> None:
     )
 
 
+def _create_policies() -> None:
+    op.create_table(
+        "mcp_policies",
+        sa.Column("namespace", name, nullable=False),
+        sa.Column("tenant", name, nullable=False),
+        sa.Column("session_ttl", duration),
+        sa.Column("event_ttl", duration),
+        sa.Column("max_events", sa.BigInteger()),
+        sa.Column("audit_ttl", duration),
+        sa.PrimaryKeyConstraint("namespace", "tenant", name="pk_mcp_policies"),
+    )
+    op.create_table(
+        "mcp_audit",
+        sa.Column("entry_id", key, nullable=False),
+        sa.Column("namespace", name, nullable=False),
+        sa.Column("tenant", name),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("removed_by", name, nullable=False),
+        sa.Column("sessions", sa.BigInteger(), nullable=False),
+        sa.Column("streams", sa.BigInteger(), nullable=False),
+        sa.Column("events", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", moment, nullable=False),
+        sa.Column("expires_at", moment, nullable=False),
+        sa.PrimaryKeyConstraint("entry_id", name="pk_mcp_audit"),
+    )
+    for columns in (
+        ["namespace", "created_at", "entry_id"],
+        ["namespace", "tenant", "created_at", "entry_id"],
+        ["namespace", "expires_at"],
+    ):
+        op.create_index(f"ix_mcp_audit_{'_'.join(columns)}", "mcp_audit", columns)
+
+
 def downgrade() -> None:
-    tables = ("schema", "leases", "nodes", "writers", "events", "streams", "session_state", "sessions")
+    tables = (
+        "policies",
+        "audit",
+        "schema",
+        "leases",
+        "nodes",
+        "writers",
+        "events",
+        "streams",
+        "session_state",
+        "sessions",
+    )
     for table in tables:
         op.drop_table(f"mcp_{table}")

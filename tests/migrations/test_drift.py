@@ -25,7 +25,7 @@ def retyped(kind: str) -> list[str]:
 
 BOTH = {
     "a column too many": ["ALTER TABLE mcp_events ADD COLUMN extra INTEGER"],
-    "a column too few": ["ALTER TABLE mcp_sessions DROP COLUMN tenant"],
+    "a column too few": ["ALTER TABLE mcp_sessions DROP COLUMN protocol_version"],
     "a table too few": ["DROP TABLE mcp_writers"],
     "an index too few": ["DROP INDEX ix_mcp_sessions_expires_at"],
     "an index too many": ["CREATE INDEX extra ON mcp_events (nonce)"],

@@ -92,6 +92,15 @@ async def events(store: Store) -> None:
     assert (await store.delete_events("session")).streams == 2
 
 
+async def policies(store: Store) -> None:
+    await store.policies.set("acme", audit_ttl=60)
+    await store.policies.set("acme", event_ttl=60, audit_ttl=60)
+    await store.sessions.create("session", tenant="acme")
+    await store.sessions.delete("session")
+    assert len((await store.audit(tenant="acme")).entries) == len(await store.policies.list()) == 1
+    assert await store.policies.remove("acme")
+
+
 async def retention(dsn: str) -> None:
     moment = datetime.now(timezone.utc)
     async with open_store(dsn, clock=lambda: moment, max_events_per_stream=2, state_ttl=60) as store:
@@ -111,6 +120,7 @@ async def everything(dsn: str) -> None:
         await sessions(store)
         await state(store)
         await events(store)
+        await policies(store)
     await retention(dsn)
 
 

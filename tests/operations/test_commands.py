@@ -7,10 +7,8 @@ import json
 import os
 import pty
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -18,36 +16,7 @@ from mcp_persist_sa import Store
 from mcp_persist_sa.dsn import ENVIRONMENT
 from tests.contract.support import PATIENCE, Clock, fill
 from tests.databases import Database
-
-COMMAND = str(Path(sys.executable).with_name("mcp-persist-sa"))
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    errors: str
-
-    @property
-    def lines(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-async def begin(*words: str, dsn: str, folder: Path) -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(
-        COMMAND, *words, cwd=folder, env={**os.environ, ENVIRONMENT: dsn}, stdout=pipe, stderr=pipe
-    )
-
-
-@pytest.fixture
-def run(distinct_database: Database, tmp_path: Path) -> Callable[..., object]:
-    async def call(*words: str, dsn: str | None = None) -> Said:
-        child = await begin(*words, dsn=dsn or distinct_database.dsn, folder=tmp_path)
-        out, errors = await asyncio.wait_for(child.communicate(), 3 * PATIENCE)
-        assert child.returncode is not None
-        return Said(child.returncode, out.decode(), errors.decode())
-
-    return call
+from tests.operations.support import COMMAND, Said, begin
 
 
 @pytest.fixture
@@ -163,7 +132,15 @@ def names_in(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-READING = [["doctor"], ["stats"], ["purge"], ["sessions", "list"], ["sessions", "tail", "x", "--stream", "1"]]
+READING = [
+    ["doctor"],
+    ["stats"],
+    ["purge"],
+    ["audit"],
+    ["policies", "list"],
+    ["sessions", "list"],
+    ["sessions", "tail", "x", "--stream", "1"],
+]
 
 
 @pytest.mark.parametrize("words", READING, ids=" ".join)

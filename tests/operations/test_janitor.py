@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -19,20 +18,11 @@ from mcp_persist_sa.oversight import TendingBackend
 from tests.contract import beside
 from tests.contract.support import PATIENCE, Clock, fill
 from tests.databases import Database
+from tests.operations.support import until
 from tests.servers import ChildProcess
 
 LEASE, PAUSE = timedelta(seconds=15), timedelta(seconds=60)
 ONE, OTHER = "1" * 16, "2" * 16
-
-
-async def until(reached: Callable[[Any], bool], count: Callable[[], Any]) -> None:
-    """Look again and again until the count is such."""
-
-    async def look() -> None:
-        while not reached(await count()):  # noqa: ASYNC110 - another process does it
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(look(), PATIENCE)
 
 
 async def test_a_node_removes_what_has_expired_by_itself(database: Database, clock: Clock) -> None:

@@ -13,6 +13,7 @@ from mcp_persist_sa.backends.redis.examining import Examining
 from mcp_persist_sa.backends.redis.figures import Figures
 from mcp_persist_sa.backends.redis.keys import Keys
 from mcp_persist_sa.backends.redis.outlines import Outlines
+from mcp_persist_sa.backends.redis.policies import Policies
 from mcp_persist_sa.backends.redis.reads import Reads
 from mcp_persist_sa.backends.redis.scripts import SESSION
 from mcp_persist_sa.backends.redis.server import Durability, Server
@@ -26,7 +27,7 @@ from mcp_persist_sa.models import PoolHealth
 from mcp_persist_sa.options import Options
 
 
-class RedisBackend(Appends, Reads, States, Figures, Tending, Examining, Outlines):
+class RedisBackend(Appends, Reads, States, Figures, Tending, Examining, Outlines, Policies):
     """Keeps everything on a server, or in a cluster."""
 
     def __init__(self, client: Client, options: Options, *, owned: bool) -> None:

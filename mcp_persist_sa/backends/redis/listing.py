@@ -10,7 +10,7 @@ from mcp_persist_sa.backends.redis.records import session_of
 from mcp_persist_sa.backends.redis.room import Room
 from mcp_persist_sa.backends.redis.scripts import INDEX, SESSION
 from mcp_persist_sa.backends.redis.server import Call, Value
-from mcp_persist_sa.identity import SessionPlace
+from mcp_persist_sa.identity import PagePlace
 from mcp_persist_sa.models import Purged, Session, SessionPage
 from mcp_persist_sa.protocols import SessionFilter
 
@@ -70,8 +70,8 @@ class Listing(Room):
     ) -> SessionPage:
         """See `SessionBackend`."""
         found: list[tuple[str, Session]] = []
-        begin = None if after is None else SessionPlace.parse(after)
-        place = begin and (begin.session_key, micros(begin.created_at))
+        begin = None if after is None else PagePlace.parse(after)
+        place = begin and (begin.key, micros(begin.created_at))
         async for entry in self._matching(which, place, limit, newest_first=newest_first):
             found.append(entry)
             if len(found) == limit:
@@ -79,7 +79,7 @@ class Listing(Room):
         following = None
         if len(found) == limit:
             key, last = found[-1]
-            following = str(SessionPlace(last.created_at, key))
+            following = str(PagePlace(last.created_at, key))
         return SessionPage(tuple(session for _, session in found), following)
 
     async def count_sessions(self, which: SessionFilter) -> int:

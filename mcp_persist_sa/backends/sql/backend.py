@@ -10,13 +10,13 @@ from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.backends.sql import nodes, outlines, reads, sessions, state, stats, streams
+from mcp_persist_sa.backends.sql import audit, nodes, outlines, policies, reads, sessions, state, stats, streams
 from mcp_persist_sa.backends.sql.appends import Appends, is_one_statement
 from mcp_persist_sa.backends.sql.arrivals import Gate
 from mcp_persist_sa.backends.sql.cutting import Cut
 from mcp_persist_sa.backends.sql.examining import examine
 from mcp_persist_sa.backends.sql.parcels import Parcels
-from mcp_persist_sa.backends.sql.purge import Purge
+from mcp_persist_sa.backends.sql.purge import CALL, Purge
 from mcp_persist_sa.backends.sql.reading import Reading
 from mcp_persist_sa.backends.sql.tending import Tending
 from mcp_persist_sa.compatibility import revision_of
@@ -26,7 +26,7 @@ from mcp_persist_sa.faults import Failure
 from mcp_persist_sa.identity import EventId, new_stream_key
 from mcp_persist_sa.models import JSONValue, Page, PoolHealth, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import CLOSED_TTL, Options
-from mcp_persist_sa.oversight import Finding, Stats
+from mcp_persist_sa.oversight import AuditPage, Finding, Policy, Stats
 from mcp_persist_sa.protocols import Append, Located, Place, SessionFilter
 from mcp_persist_sa.records import EventRecord, Outline, OutlinePage, Parcel
 
@@ -59,6 +59,7 @@ class SQLBackend:
             "session_ttl": options.span("session_ttl"),
             "state_ttl": options.span("state_ttl"),
             "event_ttl": options.span("event_ttl"),
+            "touch_interval": options.touch_interval,
         }
 
     def _touching(self) -> dict[str, Any]:
@@ -128,7 +129,7 @@ class SQLBackend:
 
     async def delete_before(self, session_key: str, stream_key: str, sequence: int) -> int:
         found = await self._read(lambda c: reads.range_before(c, session_key, stream_key, sequence))
-        return 0 if found is None else await self._purge.cut([Cut(session_key, stream_key, *found)])
+        return 0 if found is None else await self._purge.cut([Cut(session_key, stream_key, *found)], "deleted", CALL)
 
     async def delete_events(self, session_key: str) -> Purged:
         return await self._purge.session_events(session_key)
@@ -155,7 +156,7 @@ class SQLBackend:
             if found is not None or isinstance(error, SessionLimitReached):
                 raise
         # What an expired session left behind is not for the next one of its id.
-        await self._purge.sessions([session_key], if_expired=True)
+        await self._purge.sessions([session_key], "session expired", CALL)
         return await create()
 
     async def session(self, session_key: str) -> Session | None:
@@ -177,7 +178,7 @@ class SQLBackend:
         return await self._write(lambda c: sessions.close(c, session_key, ttl, self._common()))
 
     async def delete_session(self, session_key: str) -> Purged:
-        return await self._purge.session(session_key)
+        return await self._purge.sessions([session_key], "deleted", CALL)
 
     async def sessions(
         self, which: SessionFilter, *, after: str | None, limit: int, newest_first: bool = False
@@ -253,6 +254,23 @@ class SQLBackend:
 
     async def purge(self) -> Purged:
         return await self._purge.everything()
+
+    # Policies
+
+    async def set_policy(self, policy: Policy) -> None:
+        await self._write(lambda c: policies.put(c, self._options.namespace, policy))
+
+    async def remove_policy(self, tenant: str | None) -> bool:
+        return await self._write(lambda c: policies.remove(c, self._options.namespace, tenant))
+
+    async def policy(self, tenant: str | None) -> Policy | None:
+        return await self._read(lambda c: policies.get(c, self._options.namespace, tenant))
+
+    async def policies(self) -> list[Policy]:
+        return await self._read(lambda c: policies.everyone(c, self._options.namespace))
+
+    async def audit(self, tenant: str | None, *, after: str | None, limit: int) -> AuditPage:
+        return await self._read(lambda c: audit.page(c, self._common(), tenant, after_page=after, limit=limit))
 
     # Oversight
 

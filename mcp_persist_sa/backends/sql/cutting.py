@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from mcp_persist_sa.backends.sql.audit import Trail, total
 from mcp_persist_sa.backends.sql.rows import BIG, TEXT, Rows
+from mcp_persist_sa.models import Purged
 from mcp_persist_sa.schema import events, streams
 
 
@@ -74,27 +76,35 @@ _LOCK_ALL = (
     .order_by(streams.c.session_key, streams.c.stream_key)
     .with_for_update(key_share=True, of=streams)
 )
-_MARK_ALL, _REMOVE_ALL = _mark(_MANY), _removal(_MANY)
+_gone = _removal(_MANY).returning(events.c.session_key).cte("gone")
+_MARK_ALL = _mark(_MANY)
+_REMOVE_ALL = sa.select(_gone.c.session_key, sa.func.count()).group_by(_gone.c.session_key)
 
 
-def remove(connection: sa.Connection, cuts: Sequence[Cut]) -> int:
+def remove(connection: sa.Connection, cuts: Sequence[Cut], trail: Trail) -> int:
     """Remove events, mark their streams, and say how many there were. The cuts are one chunk."""
-    if connection.dialect.name == "postgresql":
-        return _remove_at_once(connection, cuts)
-    removed = 0
+    at_once = connection.dialect.name == "postgresql"
+    removed = (_remove_at_once if at_once else _remove_one_by_one)(connection, cuts)
+    trail.note(connection, removed)
+    return total(removed).events
+
+
+def _remove_one_by_one(connection: sa.Connection, cuts: Sequence[Cut]) -> dict[str, Purged]:
+    removed: dict[str, Purged] = {}
     for cut in cuts:
         values = {"for_session": cut.session_key, "for_stream": cut.stream_key, "through": cut.through}
         connection.execute(_MARK, values)
-        removed += connection.execute(_REMOVE, values).rowcount
+        gone = Purged(events=connection.execute(_REMOVE, values).rowcount)
+        removed[cut.session_key] = removed.get(cut.session_key, Purged()).plus(gone)
     return removed
 
 
-def _remove_at_once(connection: sa.Connection, cuts: Sequence[Cut]) -> int:
+def _remove_at_once(connection: sa.Connection, cuts: Sequence[Cut]) -> dict[str, Purged]:
     """As many round trips for many streams as for one."""
     values = _CUTS.values("postgresql", [(cut.session_key, cut.stream_key, cut.through) for cut in cuts])
     connection.execute(_LOCK_ALL, values)
     connection.execute(_MARK_ALL, values)
-    return connection.execute(_REMOVE_ALL, values).rowcount
+    return {key: Purged(events=count) for key, count in connection.execute(_REMOVE_ALL, values)}
 
 
 def chunks(cuts: Sequence[Cut], size: Callable[[], int]) -> Iterator[list[Cut]]:

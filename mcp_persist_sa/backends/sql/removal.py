@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from mcp_persist_sa.backends.sql.audit import Trail, by_session, total
 from mcp_persist_sa.backends.sql.state import expired as state_expired
 from mcp_persist_sa.models import Purged
 from mcp_persist_sa.schema import events, session_state, sessions, streams, writers
@@ -40,7 +41,7 @@ def expired_sessions(connection: sa.Connection, common: Mapping[str, Any]) -> li
 
 
 def remove_sessions(
-    connection: sa.Connection, keys: Sequence[str], limit: int, *, if_expired: bool, common: Mapping[str, Any]
+    connection: sa.Connection, keys: Sequence[str], limit: int, *, if_expired: bool, trail: Trail
 ) -> tuple[Purged, int]:
     """Remove about so many rows of sessions, one session after the other.
 
@@ -49,18 +50,27 @@ def remove_sessions(
         keys: The sessions.
         limit: How many rows.
         if_expired: Whether to leave sessions that have not expired, such as one that was opened anew meanwhile.
-        common: What many statements share.
+        trail: Where it is written down.
 
     Returns:
         What was removed, and of how many sessions that was all.
     """
-    removed = Purged()
-    for done, key in enumerate(keys):
-        removed = removed.plus(_remove_contents(connection, key, limit - sum(removed), if_expired, common))
-        if sum(removed) >= limit:
-            return removed, done
-        removed = removed.plus(_remove_session(connection, key, if_expired, common))
-    return removed, len(keys)
+    watched = trail.watched(connection, keys)
+    removed: dict[str, Purged] = {}
+    room, done = limit, 0
+    for key in keys:
+        removed[key] = _remove_contents(connection, key, room, if_expired, trail.common)
+        room -= sum(removed[key])
+        if room <= 0:
+            break
+        rest = _remove_session(connection, key, if_expired, trail.common)
+        removed[key] = removed[key].plus(rest)
+        room -= sum(rest)
+        done += 1
+        if room <= 0:
+            break
+    trail.write(connection, watched, removed)
+    return total(removed), done
 
 
 def _remove_contents(
@@ -75,7 +85,7 @@ def _remove_contents(
     return Purged(events=counts[0], streams=counts[1])
 
 
-def remove_streams(connection: sa.Connection, session_key: str) -> Purged:
+def _remove_streams(connection: sa.Connection, session_key: str) -> Purged:
     """Remove a session's streams, and the events that came meanwhile."""
     gone = connection.execute(sa.delete(streams).where(streams.c.session_key == session_key)).rowcount
     late = connection.execute(sa.delete(events).where(events.c.session_key == session_key)).rowcount
@@ -93,17 +103,17 @@ def _remove_session(connection: sa.Connection, session_key: str, if_expired: boo
     values = sa.delete(session_state).where(session_state.c.session_key == session_key)
     state = connection.execute(values.where(~_deleted)).rowcount
     connection.execute(values)
-    return Purged(sessions=gone, state=state).plus(remove_streams(connection, session_key))
+    return Purged(sessions=gone, state=state).plus(_remove_streams(connection, session_key))
 
 
-def remove_contents(
-    connection: sa.Connection, session_key: str, limit: int, common: Mapping[str, Any]
-) -> tuple[Purged, bool]:
+def remove_contents(connection: sa.Connection, session_key: str, limit: int, trail: Trail) -> tuple[Purged, bool]:
     """Remove about so many of the events and streams of a session, and say whether that was all."""
-    removed = _remove_contents(connection, session_key, limit, False, common)
-    if sum(removed) >= limit:
-        return removed, False
-    return removed.plus(remove_streams(connection, session_key)), True
+    removed = _remove_contents(connection, session_key, limit, False, trail.common)
+    is_all = sum(removed) < limit
+    if is_all:
+        removed = removed.plus(_remove_streams(connection, session_key))
+    trail.note(connection, {session_key: removed})
+    return removed, is_all
 
 
 # What is left
@@ -126,7 +136,11 @@ _some_empty = (
     )
     .limit(_LIMIT)
 )
-_EMPTY_STREAMS = sa.delete(streams).where(sa.tuple_(streams.c.session_key, streams.c.stream_key).in_(_some_empty))
+_EMPTY_STREAMS = (
+    sa.delete(streams)
+    .where(sa.tuple_(streams.c.session_key, streams.c.stream_key).in_(_some_empty))
+    .returning(streams.c.session_key)
+)
 
 
 def _state_removal(*where: Any) -> Any:
@@ -138,7 +152,7 @@ def _state_removal(*where: Any) -> Any:
     return sa.delete(session_state).where(sa.tuple_(session_state.c.session_key, session_state.c.key).in_(some))
 
 
-_OLD_STATE = _state_removal(state_expired, ~_deleted)
+_OLD_STATE = _state_removal(state_expired, ~_deleted).returning(session_state.c.session_key)
 _DELETED_STATE = _state_removal(_deleted, session_state.c.updated_at <= before(now(), "forget_after"))
 _some_writers = (
     sa.select(writers.c.writer_id).where(writers.c.updated_at <= before(now(), "forget_after")).limit(_LIMIT)
@@ -146,14 +160,18 @@ _some_writers = (
 _OLD_WRITERS = sa.delete(writers).where(writers.c.writer_id.in_(_some_writers))
 
 
-def remove_empty_streams(connection: sa.Connection, common: Mapping[str, Any]) -> int:
+def remove_empty_streams(connection: sa.Connection, trail: Trail) -> int:
     """Remove some streams that are empty and so old that their event ids need not be known any more."""
-    return connection.execute(_EMPTY_STREAMS, common).rowcount
+    removed = by_session(connection.execute(_EMPTY_STREAMS, trail.common), "streams")
+    trail.note(connection, removed)
+    return total(removed).streams
 
 
-def remove_old_state(connection: sa.Connection, common: Mapping[str, Any]) -> int:
+def remove_old_state(connection: sa.Connection, trail: Trail) -> int:
     """Remove some state that is not served any more."""
-    return connection.execute(_OLD_STATE, common).rowcount
+    removed = by_session(connection.execute(_OLD_STATE, trail.common), "state")
+    trail.note(connection, removed)
+    return total(removed).state
 
 
 def remove_deleted_state(connection: sa.Connection, common: Mapping[str, Any]) -> int:

@@ -10,14 +10,14 @@ import sqlalchemy as sa
 
 from mcp_persist_sa.backends.sql.cutting import Cut
 from mcp_persist_sa.limits import Limits
-from mcp_persist_sa.schema import events, streams
+from mcp_persist_sa.schema import events, sessions, streams
 from mcp_persist_sa.sqltypes import Timestamp, before, now
 
 HEAD = 1000
 """Events at the beginning of a stream that are looked at at a time."""
 
 _STREAMS_AT_A_TIME = 20
-_SESSIONS_AT_A_TIME = 1000
+SESSIONS_AT_A_TIME = 1000
 
 _KEY = sa.bindparam("for_session", type_=sa.Text())
 _NAMESPACE = sa.bindparam("in_namespace", type_=sa.Text())
@@ -50,22 +50,44 @@ _page = (
     .limit(_LIMIT)
     .subquery("page")
 )
-_head = (
-    sa.select(events.c.sequence, events.c.created_at)
-    .where(events.c.session_key == _page.c.session_key, events.c.stream_key == _page.c.stream_key)
-    .order_by(events.c.sequence)
-    .limit(HEAD)
-    .correlate(_page)
-    .subquery("head")
+_page_of_tenant = (
+    sa.select(*_PLACE, streams.c.purged_through)
+    .select_from(sessions.join(streams, streams.c.session_key == sessions.c.session_key))
+    .where(
+        sessions.c.namespace == _NAMESPACE,
+        sessions.c.tenant == sa.bindparam("of_tenant", type_=sa.Text()),
+        sessions.c.session_key >= _AFTER[1],
+        sa.tuple_(sessions.c.session_key, streams.c.stream_key) > sa.tuple_(*_AFTER[1:]),
+        streams.c.created_at <= before(now(), "event_ttl"),
+        _may_hold_events,
+    )
+    .order_by(sessions.c.session_key, streams.c.stream_key)
+    .limit(_LIMIT)
+    .subquery("page")
 )
-_through = (
-    sa.select(sa.func.max(_head.c.sequence)).where(_head.c.created_at <= before(now(), "event_ttl")).scalar_subquery()
-)
-AGED = sa.select(_page, _through.label("through")).order_by(_page.c.created_at, _page.c.session_key, _page.c.stream_key)
+
+
+def _with_heads(page: Any, *order: str) -> Any:
+    """A page of streams, and of each the number through which it has expired."""
+    head = (
+        sa.select(events.c.sequence, events.c.created_at)
+        .where(events.c.session_key == page.c.session_key, events.c.stream_key == page.c.stream_key)
+        .order_by(events.c.sequence)
+        .limit(HEAD)
+        .correlate(page)
+        .subquery("head")
+    )
+    is_expired = head.c.created_at <= before(now(), "event_ttl")
+    through = sa.select(sa.func.max(head.c.sequence)).where(is_expired).scalar_subquery()
+    return sa.select(page, through.label("through")).order_by(*(page.c[name] for name in order))
+
+
+AGED = _with_heads(_page, "created_at", "session_key", "stream_key")
+AGED_OF_TENANT = _with_heads(_page_of_tenant, "session_key", "stream_key")
 
 
 class Aged(NamedTuple):
-    """A place among the streams in the order of their age."""
+    """A place among the streams in the order of their age; among those of a tenant, the age does not count."""
 
     moment: datetime
     session_key: str
@@ -76,25 +98,26 @@ OLDEST = Aged(datetime(1970, 1, 1, tzinfo=timezone.utc), "", "")
 
 
 def aged_streams(
-    connection: sa.Connection, common: Mapping[str, Any], after: Aged, *, thorough: bool
+    connection: sa.Connection, common: Mapping[str, Any], after: Aged, *, thorough: bool, of_tenant: bool
 ) -> tuple[list[Cut], Aged | None]:
     """The expired beginnings of some streams, and the place at which to look on.
 
     Args:
         connection: Where.
-        common: What many statements share.
+        common: What many statements share, and whose, if it is of a tenant alone.
         after: Behind which place.
         thorough: Whether to look also at streams that should hold no events any more.
+        of_tenant: Whether it is of a tenant alone.
     """
     place = {"after_moment": after.moment, "after_session": after.session_key, "after_stream": after.stream_key}
     values = {**common, **place, "limit": _STREAMS_AT_A_TIME, "thorough": thorough}
-    rows = connection.execute(AGED, values).all()
+    rows = connection.execute(AGED_OF_TENANT if of_tenant else AGED, values).all()
     cuts = [
         Cut(row.session_key, row.stream_key, row.purged_through + 1, row.through)
         for row in rows
         if row.through is not None
     ]
-    return cuts, Aged(*rows[-1][:3]) if rows else None
+    return cuts, Aged._make(rows[-1][:3]) if rows else None
 
 
 # What is over a limit
@@ -163,6 +186,6 @@ _SESSION_KEYS = (
 )
 
 
-def session_keys(connection: sa.Connection, common: Mapping[str, Any], after: str) -> list[str]:
+def session_keys(connection: sa.Connection, values: Mapping[str, Any]) -> list[str]:
     """Sessions that have streams, in the order of their keys."""
-    return list(connection.execute(_SESSION_KEYS, {**common, "after": after, "limit": _SESSIONS_AT_A_TIME}).scalars())
+    return list(connection.execute(_SESSION_KEYS, values).scalars())

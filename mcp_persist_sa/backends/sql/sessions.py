@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mcp_persist_sa.identity import SessionPlace
+from mcp_persist_sa.identity import PagePlace
 from mcp_persist_sa.models import Session, SessionPage
 from mcp_persist_sa.protocols import SessionFilter
 from mcp_persist_sa.refusals import session_exists, session_limit_reached
@@ -134,7 +134,7 @@ def listing(
     statement = _behind(sa.select(sessions).where(*_matching(which)), part)
     rows = connection.execute(statement.order_by(*_ORDER[part.newest_first]).limit(part.limit), common).all()
     last = rows[-1] if len(rows) == part.limit else None
-    next_page = None if last is None else str(SessionPlace(last.created_at, last.session_key))
+    next_page = None if last is None else str(PagePlace(last.created_at, last.session_key))
     return SessionPage(tuple(session_of(row) for row in rows), next_page)
 
 
@@ -146,7 +146,7 @@ def _behind(statement: Any, part: SessionSlice) -> Any:
     """Only what follows the page before."""
     if part.after is None:
         return statement
-    moment, key = SessionPlace.parse(part.after)
+    moment, key = PagePlace.parse(part.after)
     here, place = sa.tuple_(*_PLACE), sa.tuple_(sa.literal(moment, Timestamp()), sa.literal(key, sa.Text()))
     return statement.where(here < place if part.newest_first else here > place)
 

@@ -49,7 +49,8 @@ class Tending:
         chunks = Chunks(self._database, rest=_REST[self._database.dialect], first=extend)
         thorough = monotonic() >= self._thorough_at
         try:
-            removed = await Purge(self._database, self._options, self._common, chunks).everything(thorough=thorough)
+            purge = Purge(self._database, self._options, self._common, chunks, by=node_id)
+            removed = await purge.everything(thorough=thorough)
             await write(self._database, partial(self._extend, node_id, pause + lease))
         except _NotElected:
             return None
