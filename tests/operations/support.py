@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,10 +35,12 @@ async def begin(*words: str, dsn: str, folder: Path) -> asyncio.subprocess.Proce
 
 
 async def until(reached: Callable[[Any], bool], count: Callable[[], Any]) -> None:
-    """Look again and again until the count is such."""
+    """Look again and again until the count is such; for half of the time, because a look may cost as much as the work."""
 
     async def look() -> None:
-        while not reached(await count()):  # noqa: ASYNC110 - another process does it
-            await asyncio.sleep(0.01)
+        begin = time.monotonic()
+        while not reached(await count()):
+            await asyncio.sleep(max(0.01, time.monotonic() - begin))
+            begin = time.monotonic()
 
-    await asyncio.wait_for(look(), PATIENCE)
+    await asyncio.wait_for(look(), 3 * PATIENCE)
