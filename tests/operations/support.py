@@ -35,7 +35,7 @@ async def begin(*words: str, dsn: str, folder: Path) -> asyncio.subprocess.Proce
 
 
 async def until(reached: Callable[[Any], bool], count: Callable[[], Any]) -> None:
-    """Look again and again until the count is such; for half of the time, because a look may cost as much as the work."""
+    """Look until the count is such; for half of the time, because a look may cost as much as what it looks for."""
 
     async def look() -> None:
         begin = time.monotonic()
