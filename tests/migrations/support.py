@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.dialects.postgresql import INTERVAL
 
 from mcp_persist_sa import migrate
 from mcp_persist_sa.migrate import alembic_config
@@ -129,6 +130,8 @@ def _value(kind: sa.types.TypeEngine[Any], number: int) -> Any:
         return number
     if isinstance(kind, sa.DateTime):
         return datetime(2026, 1, number, tzinfo=timezone.utc)
+    if isinstance(kind, sa.Interval | INTERVAL):
+        return timedelta(seconds=number)
     return f"{number}"
 
 
