@@ -30,6 +30,7 @@ async def test_policies_are_written_listed_and_removed(sql_database: Database, r
     assert (await run_on(sql_database.dsn, "policies", "list", "--json")).lines == [other, policy]
     plain = await run_on(sql_database.dsn, "policies", "list")
     assert " ".join(plain.out.splitlines()[0].split()) == "tenant session ttl event ttl max events audit ttl"
+    assert [line.split()[-1] for line in plain.out.splitlines()[1:]] == ["1,000,000,000", "-"]
     assert (await run_on(sql_database.dsn, "policies", "remove", "acme", "--json")).lines == [{"removed": True}]
     assert (await run_on(sql_database.dsn, "policies", "remove", "acme")).out == "There was none.\n"
     assert (await run_on(sql_database.dsn, "policies", "remove")).out == "The policy is removed.\n"
