@@ -28,6 +28,7 @@ from mcp_persist_sa import (
     configure_sqlite,
     open_store,
 )
+from mcp_persist_sa.backends.sql import cutting
 from tests.contract.support import Clock, fill, rest
 from tests.servers import FaultProxy, PostgresServer
 
@@ -261,14 +262,16 @@ async def _keeps_the_promises(engine: AsyncEngine) -> None:
 class Removals:
     """How many events each transaction on an engine removes."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.counts = [0]
-        event.listen(engine.sync_engine, "after_cursor_execute", self._executed)
+        self._remove = cutting.remove
+        monkeypatch.setattr(cutting, "remove", self._removed)
         event.listen(engine.sync_engine, "commit", self._committed)
 
-    def _executed(self, _connection: object, cursor: Any, statement: str, *_: object) -> None:
-        if statement.startswith("DELETE FROM mcp_events"):
-            self.counts[-1] += cursor.rowcount
+    def _removed(self, *given: Any, **named: Any) -> int:
+        removed = self._remove(*given, **named)
+        self.counts[-1] += removed
+        return removed
 
     def _committed(self, _connection: object) -> None:
         self.counts.append(0)
@@ -276,7 +279,7 @@ class Removals:
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 async def test_much_is_removed_in_many_short_transactions(
-    kind: str, tmp_path: Path, new_postgres: Callable[[], str]
+    kind: str, tmp_path: Path, new_postgres: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
     made = _sqlite(tmp_path / "store.db") if kind == "sqlite" else _postgres(new_postgres())
@@ -284,7 +287,7 @@ async def test_much_is_removed_in_many_short_transactions(
         for stream_id in ("1", "2", "3"):
             await fill(store, "session", stream_id, 1700)
         ids = await fill(store, "other", "1", 2500)
-        removals = Removals(watched.engine)
+        removals = Removals(watched.engine, monkeypatch)
         assert await store.delete_before("other", ids[-1]) == 2499
         clock.advance(seconds=60)
         assert (await store.purge()).events == 5101

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import mcp_persist_sa
-from mcp_persist_sa import open_store
+from mcp_persist_sa import LoggingMetrics
 
 METHODS = {f"logger.{name}" for name in ("debug", "info", "warning", "error", "exception", "log")}
 
@@ -41,10 +41,10 @@ def test_every_value_that_is_logged_has_a_name() -> None:
                 assert ast.unparse(value).endswith("._asdict()"), place
 
 
-async def test_a_record_has_the_values_and_the_same_words_each_time(caplog: pytest.LogCaptureFixture) -> None:
-    async with open_store("sqlite://", event_ttl=None):
-        pass
-    [record] = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert record.msg == "The option %(option)s is None: %(what)s are kept until somebody deletes them."
-    assert record.args == {"option": "event_ttl", "what": "events"}
-    assert record.getMessage() == "The option event_ttl is None: events are kept until somebody deletes them."
+def test_a_record_has_the_values_and_the_same_words_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mcp_persist_sa.metrics")
+    LoggingMetrics().replay(2, 0.5)
+    [record] = caplog.records
+    assert record.msg == "replayed events=%(events)d seconds=%(seconds).6f"
+    assert record.args == {"events": 2, "seconds": 0.5}
+    assert record.getMessage() == "replayed events=2 seconds=0.500000"
