@@ -15,6 +15,7 @@ NewServer = Callable[..., RedisServer]
 
 ALWAYS = {"appendonly": "yes", "appendfsync": "always", "repl-diskless-sync-delay": "0"}
 EVERY_SECOND = {"appendonly": "yes", "appendfsync": "everysec"}
+SNAPSHOTS = {"appendonly": "no", "save": "3600 1"}
 
 
 @pytest.fixture(params=["valkey", "redis", "redis-6.2"])

@@ -112,7 +112,9 @@ def _durability(facts: Mapping[str, str], sync: str, *, saves: bool) -> Finding:
         found = f"appendfsync is {sync or 'not told'}"
         if sync == "always":
             return Finding("durability", "ok", found)
-        return Finding("durability", "note", found, "A power cut may take the last writes. `always` keeps them.")
+        return Finding(
+            "durability", "note", found, "A power cut, or a kill, may take the last seconds. `always` keeps them."
+        )
     if not facts:
         return Finding("durability", "ok", "not told")
     if not saves:
