@@ -39,6 +39,9 @@ class Janitor:
             except PersistError as error:
                 logger.warning("What has expired could not be removed; it is tried again: %(error)s", {"error": error})
                 continue
+            except Exception:
+                logger.exception("What has expired could not be removed; it is tried again")
+                continue
             if removed is not None and any(removed):
                 logger.info(
                     "Removed: %(sessions)d sessions, %(streams)d streams, %(events)d events, %(state)d state",

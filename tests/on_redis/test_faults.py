@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from mcp_persist_sa import (
     AccessDenied,
@@ -21,7 +21,9 @@ from mcp_persist_sa import (
     StoreUnavailable,
     open_store,
 )
+from mcp_persist_sa.backends.redis.cluster import ClusterWire
 from mcp_persist_sa.backends.redis.scripts import APPEND, INDEX, SESSION, STATE
+from mcp_persist_sa.backends.redis.server import Call, Durability, Server
 from mcp_persist_sa.checks import new_append
 from mcp_persist_sa.dsn import parse
 from mcp_persist_sa.identity import EventId, session_key
@@ -240,6 +242,19 @@ async def test_300_callers_at_once_fail_nowhere(server: RedisServer) -> None:
 async def test_a_server_that_cannot_be_reached_is_told_when_it_is_opened() -> None:
     with pytest.raises(StoreUnavailable, match=r"Opening redis://127.0.0.1:1/0"):
         await open_store("redis://127.0.0.1:1/0", timeout=0.2).open()
+
+
+async def test_a_cluster_that_is_away_is_told_whatever_is_asked() -> None:
+    client = RedisCluster(host="127.0.0.1", port=1)
+    server = Server(ClusterWire(client, 1), timeout=0.2, durability=Durability(replicas=0, on_disk=False))
+
+    async def scan() -> list[list[bytes]]:
+        return [keys async for keys in server.scan("*")]
+
+    for call in (scan(), server.ask(["INFO"]), server.read(Call(SESSION, ["key"], ["", "get"]))):
+        with pytest.raises(StoreUnavailable):
+            await call
+    await client.aclose()
 
 
 async def test_a_password_that_is_wrong_is_told_and_not_shown(new_server: NewServer) -> None:

@@ -23,6 +23,7 @@ from tests.servers import ChildProcess
 
 LEASE, PAUSE = timedelta(seconds=15), timedelta(seconds=60)
 ONE, OTHER = "1" * 16, "2" * 16
+AWAY = StoreUnavailable("the database is away")
 
 
 async def test_a_node_removes_what_has_expired_by_itself(database: Database, clock: Clock) -> None:
@@ -156,37 +157,41 @@ async def test_one_that_leaves_is_replaced_at_once(shared_database: Database) ->
 class Failing(TendingBackend):
     """Fails the first time."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
         self.calls = 0
         self.came_again = asyncio.Event()
 
     async def tend(self, node_id: str, lease: timedelta, pause: timedelta) -> Purged | None:
         self.calls += 1
         if self.calls == 1:
-            raise StoreUnavailable("the database is away")
+            raise self.error
         self.came_again.set()
         return Purged(events=7)
 
     async def leave_tending(self, node_id: str) -> None:
-        raise StoreUnavailable("the database is away")
+        raise AWAY
 
 
-async def test_a_database_that_is_away_is_said_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [AWAY, ZeroDivisionError("the database is away")], ids=["ours", "unexpected"])
+async def test_a_round_that_fails_is_said_and_tried_again(caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     caplog.set_level("INFO")
-    failing = Failing()
+    failing = Failing(error)
     janitor = Janitor(failing, Options(purge_interval=0.01))
     janitor.start(ONE)
     await asyncio.wait_for(failing.came_again.wait(), PATIENCE)
     await asyncio.sleep(0)
     await janitor.stop()
-    assert "could not be removed; it is tried again: the database is away" in caplog.text
+    assert "could not be removed; it is tried again" in caplog.text
+    assert "the database is away" in caplog.text
+    assert ("Traceback" in caplog.text) is (error is not AWAY), "only what nobody expects is told at length"
     assert "7 events" in caplog.text
     assert "when this node's lease is over" in caplog.text
 
 
 @pytest.mark.parametrize("options", [{"purge_interval": None}, {"background": False, "purge_interval": 0.01}])
 async def test_where_it_is_by_command_nothing_runs(options: dict[str, Any]) -> None:
-    failing = Failing()
+    failing = Failing(AWAY)
     janitor = Janitor(failing, Options(**options))
     janitor.start(ONE)
     with suppress(asyncio.TimeoutError):

@@ -52,11 +52,9 @@ class ClusterWire:
             return await self._client.execute_command(*command, **where)
         except ResponseError as error:
             return error
-        except RedisClusterException as error:
-            raise NotConnected from error
 
     async def scan(self, pattern: str) -> AsyncIterator[list[bytes]]:
-        await self._client.initialize()
+        await self._learn_slots()
         keys: list[bytes] = []
         async for key in self._client.scan_iter(match=pattern, count=_SCANNED):
             keys.append(key)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from anyio import fail_after
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from mcp_persist_sa.backends.redis.callers import Callers
 from mcp_persist_sa.backends.redis.faults import fault_of
@@ -72,6 +72,7 @@ class Wire(Protocol):
         Raises:
             NotConnected: There is no connection.
             RedisError: The connection was lost.
+            RedisClusterException: No server has the keys.
         """
         ...
 
@@ -156,7 +157,7 @@ class Server:
             raise _failure(cause, Fault.UNDONE if fault is Fault.LOST else fault) from cause
         except OutcomeUnknown as error:
             raise Failure(Fault.LOST, error) from error
-        except (RedisError, OSError, asyncio.TimeoutError, TimeoutError) as error:
+        except (RedisError, RedisClusterException, OSError, asyncio.TimeoutError, TimeoutError) as error:
             fault = fault_of(error)
             raise _failure(error, Fault.UNDONE if fault is Fault.LOST and not writes else fault) from error
 
