@@ -99,9 +99,9 @@ class Dashboard:
     async def _feed(self, request: Request) -> Feed:
         session_id = request.query_params.get("session")
         if session_id is None:
-            return Feed(self._ended, self._board.follow())
+            return Feed(self._ended, self._board.follow("condition", "figures"))
         timeline = Timeline(self._store, session_id, payloads=self._payloads)
-        return Feed(self._ended, self._board.follow(), timeline.follow())
+        return Feed(self._ended, self._board.follow("condition"), timeline.follow())
 
 
 def _refused(_request: Request, error: Exception) -> Response:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections import deque
-from collections.abc import AsyncGenerator
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -17,9 +19,12 @@ from mcp_persist_sa.models import Health
 from mcp_persist_sa.oversight import Stats
 from mcp_persist_sa.store import Store
 
+logger = logging.getLogger(__name__)
+
 INTERVAL = 2.0
 """Seconds between two looks."""
 
+_UNEXPECTED = "An error that was not expected. The dashboard has logged it, and tries again."
 _SHARE = 20
 _PATIENCE = 2.0
 _REMEMBERED = 180
@@ -30,62 +35,80 @@ class Board:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._latest: dict[str, News] = {}
+        self._latest: dict[str, JSON] = {}
         self._changed = asyncio.Event()
-        self._watchers = 0
-        self._watched = asyncio.Event()
+        self._watchers = Counter[str]()
+        self._watched: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._history: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
         self._reachable: bool | None = None
-        self._since = 0.0
+        self._since = 0
 
     async def run(self) -> None:
-        """Look, until cancelled."""
-        await asyncio.gather(self._watch_condition(), self._watch_figures())
+        """Look, until cancelled.
 
-    async def follow(self) -> AsyncGenerator[News, None]:
-        """Yield what is known, and then what is new."""
-        seen: dict[str, News] = {}
-        self._watchers += 1
-        self._watched.set()
-        try:
+        A store that takes long to count is asked less often: it counts for a twentieth of the time at most.
+        """
+        condition, figures = Pace(least=INTERVAL, share=0), Pace(least=INTERVAL, share=_SHARE)
+        await asyncio.gather(
+            self._watch("condition", self._look_at_condition, condition),
+            self._watch("figures", self._look_at_figures, figures),
+        )
+
+    async def follow(self, *names: str) -> AsyncGenerator[News, None]:
+        """Yield what is known, and then what is new, of the `condition` and the `figures`, or one of them."""
+        seen: dict[str, JSON] = {}
+        with self._watching(names):
             while True:
                 changed = self._changed
-                for name, news in [*self._latest.items()]:
-                    if seen.get(name) is not news:
-                        seen[name] = news
-                        yield news
+                for name in names:
+                    data = self._latest.get(name)
+                    if data is not None and seen.get(name) is not data:
+                        seen[name] = data
+                        # By this a page sets its clock, so it is the time of the telling.
+                        yield News(name, {**data, "now": _now()})
                 await changed.wait()
+
+    @contextmanager
+    def _watching(self, names: Sequence[str]) -> Generator[None, None, None]:
+        self._watchers.update(names)
+        for name in names:
+            self._watched[name].set()
+        try:
+            yield
         finally:
-            self._watchers -= 1
-            if not self._watchers:
-                self._watched.clear()
+            self._watchers.subtract(names)
+            for name in names:
+                if not self._watchers[name]:
+                    self._watched[name].clear()
 
-    def _publish(self, name: str, data: JSON) -> None:
-        self._latest[name] = News(name, {**data, "now": int(time.time() * 1000)})
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-    async def _watch_condition(self) -> None:
-        while await self._watched.wait():
-            health = await self._store.health(timeout=_PATIENCE)
-            if health.reachable != self._reachable:
-                self._reachable, self._since = health.reachable, time.time()
-            self._publish("condition", {**_condition(health), "since": int(self._since * 1000)})
-            await asyncio.sleep(INTERVAL)
-
-    async def _watch_figures(self) -> None:
-        """A store that takes long to count is asked less often: it counts for a twentieth of the time at most."""
-        pace = Pace(least=INTERVAL, share=_SHARE)
-        while await self._watched.wait():
+    async def _watch(self, name: str, look: Callable[[], Awaitable[JSON]], pace: Pace) -> None:
+        while await self._watched[name].wait():
             try:
                 with pace.look():
-                    stats = await self._store.stats()
+                    self._latest[name] = await look()
             except PersistError as error:
-                self._publish("figures", refusal(error))
-            else:
-                self._history.append((int(time.time() * 1000), stats.events))
-                self._publish("figures", {**_figures(stats), "history": [*self._history]})
+                self._latest[name] = refusal(error)
+            except Exception:
+                logger.exception("The %(name)s cannot be told; it is tried again", {"name": name})
+                self._latest[name] = {"error": _UNEXPECTED}
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()
             await pace.rest()
+
+    async def _look_at_condition(self) -> JSON:
+        health = await self._store.health(timeout=_PATIENCE)
+        if health.reachable != self._reachable:
+            self._reachable, self._since = health.reachable, _now()
+        return {**_condition(health), "since": self._since}
+
+    async def _look_at_figures(self) -> JSON:
+        stats = await self._store.stats()
+        self._history.append((_now(), stats.events))
+        return {**_figures(stats), "history": [*self._history]}
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _condition(health: Health) -> JSON:

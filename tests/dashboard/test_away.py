@@ -13,9 +13,9 @@ async def test_it_says_so_and_recovers(own_postgres: PostgresServer) -> None:
     async with open_store(dsn, migrate=True) as store:
         await store.sessions.create("session")
         await fill(store, "session", "1", 3)
-    async with served(open_store(dsn, timeout=2)) as site, site.feed("session") as feed:
+    async with served(open_store(dsn, timeout=2)) as site, site.feed() as all_of_it, site.feed("session") as feed:
         assert (await feed.until("condition"))["reachable"] is True
-        await feed.until("figures", lambda told: told.get("events") == 3)
+        await all_of_it.until("figures", lambda told: told.get("events") == 3)
         since = (await feed.until("condition"))["since"]
         own_postgres.kill()
         away = await feed.until("condition", lambda told: not told["reachable"])
@@ -29,5 +29,5 @@ async def test_it_says_so_and_recovers(own_postgres: PostgresServer) -> None:
         async with open_store(dsn) as store:
             await fill(store, "session", "1", 2)
         await feed.until("session", lambda told: told["total"]["events"] == 5)
-        await feed.until("figures", lambda told: told.get("events") == 5)
+        await all_of_it.until("figures", lambda told: told.get("events") == 5)
         assert (await site.get("api/sessions")).status == 200

@@ -24,7 +24,10 @@ function pill(text, kind) {
 }
 
 function showCondition(data, isFollowed) {
-  if (data.reachable) {
+  if (data.reachable === undefined) {
+    trouble("store", `How the database is cannot be told: ${data.error}`);
+    pill("Not known", "bad");
+  } else if (data.reachable) {
     trouble("store", null);
     const latency = data.latency < 0.001 ? "under 1 ms" : `${Math.round(data.latency * 1000)} ms`;
     pill(`${isFollowed ? HEARD[data.mode] : "Reachable"} · ${latency}`, "good");
