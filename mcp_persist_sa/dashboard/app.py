@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -30,6 +32,14 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (HistoryLost, 410),
     (StoreUnavailable, 503),
 )
+
+
+class _Answer(JSONResponse):
+    """In ASCII, because what clients have sent may hold half of a surrogate pair, which UTF-8 does not have."""
+
+    def render(self, content: Any) -> bytes:
+        """As bytes."""
+        return json.dumps(content, allow_nan=False).encode()
 
 
 class Dashboard:
@@ -83,18 +93,18 @@ class Dashboard:
 
     async def _about(self, _request: Request) -> Response:
         namespace = self._store.options.namespace
-        return JSONResponse({"name": self._name, "namespace": namespace, "payloads": self._payloads})
+        return _Answer({"name": self._name, "namespace": namespace, "payloads": self._payloads})
 
     async def _sessions(self, request: Request) -> Response:
         asked = request.query_params
         search = Search(asked.get("text", "").strip(), asked.get("status", ""))
-        return JSONResponse(await found_sessions(self._store, search, asked.get("after")))
+        return _Answer(await found_sessions(self._store, search, asked.get("after")))
 
     async def _events(self, request: Request) -> Response:
         asked = request.query_params
         session_id, stream_key = asked.get("session", ""), asked.get("stream", "")
         page = await events_page(self._store, session_id, stream_key, asked.get("before"), payloads=self._payloads)
-        return JSONResponse(page)
+        return _Answer(page)
 
     async def _feed(self, request: Request) -> Feed:
         session_id = request.query_params.get("session")
@@ -107,4 +117,4 @@ class Dashboard:
 def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, PersistError)
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
-    return JSONResponse(refusal(error), status_code=status)
+    return _Answer(refusal(error), status_code=status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from tests.dashboard.serving import TOKEN, Site, served
 
 ASSETS = Path(dashboard.__file__).with_name("assets")
 SCRIPT = "<script>alert(1)</script>"
+LONE = f"{SCRIPT}\ud800"
+"""With half of a pair, which JSON may have, and UTF-8 may not."""
+
 PATHS = ("", "session.html", "overview.js", "api/store", "api/sessions", "api/events", "feed", "nothing")
 
 
@@ -22,8 +26,8 @@ PATHS = ("", "session.html", "overview.js", "api/store", "api/sessions", "api/ev
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     dsn = f"sqlite:///{tmp_path / 'store.db'}"
     async with open_store(dsn) as store:
-        await store.sessions.create(SCRIPT, owner=SCRIPT, client_info={"name": SCRIPT, "version": "1"})
-        await store.append(SCRIPT, SCRIPT, '{"jsonrpc":"2.0","method":"<script>"}')
+        await store.sessions.create(SCRIPT, owner=SCRIPT, client_info={"name": LONE, "version": "1"})
+        await store.append(SCRIPT, SCRIPT, json.dumps({"jsonrpc": "2.0", "method": LONE}))
     async with served(open_store(dsn), name=SCRIPT) as made:
         yield made
 
@@ -81,10 +85,13 @@ async def test_what_clients_have_sent_is_data_everywhere(site: Site) -> None:
         assert SCRIPT not in (await site.get(path, id=SCRIPT)).text
     listed = await site.get("api/sessions", text=SCRIPT)
     assert listed.headers["content-type"] == "application/json"
-    assert [session["id"] for session in listed.json["sessions"]] == [SCRIPT]
+    assert [(session["id"], session["client"]) for session in listed.json["sessions"]] == [(SCRIPT, f"{LONE} 1")]
     async with site.feed(SCRIPT) as feed:
         told = await feed.until("session")
-    assert [each["name"] for each in told["streams"]] == [SCRIPT]
+    [stream] = told["streams"]
+    assert (stream["name"], stream["points"][0][3]) == (SCRIPT, LONE)
+    page = await site.get("api/events", session=SCRIPT, stream=stream["key"])
+    assert [event["name"] for event in page.json["events"]] == [LONE]
 
 
 async def test_files_beside_the_assets_are_not_served(site: Site) -> None:
