@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from mcp_persist_sa import Store, open_store
+from mcp_persist_sa import Store, StoreUnavailable, open_store
+from mcp_persist_sa.dashboard import app
 from tests.dashboard.browser import Browser, Tab
 from tests.dashboard.serving import Site, served
 
@@ -175,3 +177,32 @@ async def test_it_says_that_it_was_ended_and_goes_on_when_it_is_back(tab: Tab, t
     await store.sessions.create("meanwhile")
     async with served(open_store(dsn), port=site.port):
         await tab.until(f"document.querySelector('#banner').hidden && ({IDS}).startsWith('meanwhile ')")
+
+
+async def _fail(*_: object, **__: object) -> NoReturn:
+    raise StoreUnavailable("the database is away")
+
+
+async def test_events_that_could_not_be_read_are_read_again(
+    tab: Tab, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shown(tab, site)
+    with monkeypatch.context() as failing:
+        failing.setattr(app, "events_page", _fail)
+        await tab.value("document.querySelector('#rows a').click()")
+        await tab.until("document.querySelector('#banner').textContent.includes('events cannot be read: the database')")
+    await tab.until(f"document.querySelector('#banner').hidden && {EVENTS} === 4")
+
+
+async def test_a_condition_that_cannot_be_told_is_said_to_be_unknown(
+    tab: Tab, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    async with served(looked_at) as site:
+        with monkeypatch.context() as failing:
+            failing.setattr(looked_at, "health", _fail)
+            await tab.go(site.url)
+            await tab.until("document.querySelector('#condition').textContent === 'Not known'")
+            assert "the database is away" in await tab.value("document.querySelector('#banner').textContent")
+        await tab.until("document.querySelector('#banner').hidden")
+        assert tab.complaints() == []

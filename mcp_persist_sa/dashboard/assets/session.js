@@ -126,7 +126,7 @@ async function loadEvents({ further = false } = {}) {
     trouble("events", null);
   } catch (error) {
     if (mine !== turn) return;
-    if (!further) [rows, before] = [[], null];
+    if (!further) [rows, before, known] = [[], null, ""];
     trouble("events", `The events cannot be read: ${error.message}`);
   }
   showEvents();
@@ -151,7 +151,12 @@ function showSession(data) {
   showFacts(data);
   showStreams(data);
   redraw();
-  const mark = JSON.stringify(data.streams.find(({ key }) => key === chosen)?.points?.at(-1) ?? chosen);
+  loadNewEvents();
+}
+
+/** Load events where there are others than those that were read, or none could be. */
+function loadNewEvents() {
+  const mark = JSON.stringify(latest.streams.find(({ key }) => key === chosen)?.points?.at(-1) ?? chosen);
   if (chosen && !older && mark !== known) { known = mark; loadEvents(); }
 }
 
@@ -159,6 +164,7 @@ say(byId("title"), id);
 document.title = `${id} · mcp-persist-sa`;
 follow(`?${new URLSearchParams({ session: id })}`, {
   session: showSession,
+  condition: ({ reachable }) => { if (reachable && latest) loadNewEvents(); },
   gone: ({ error }) => { trouble("session", error); say(byId("chip"), "gone"); byId("chip").className = "chip"; },
   trouble: ({ error }) => trouble("session", error),
 });

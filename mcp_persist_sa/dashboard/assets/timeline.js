@@ -1,7 +1,7 @@
 // The picture of a session: a lane for each stream, a mark for each event.
 
 import { svg } from "./dom.js";
-import { bytes, clock, day, number } from "./format.js";
+import { bytes, clock, day, full, number } from "./format.js";
 import { KINDS, mark } from "./marks.js";
 
 const LANE = 27;
@@ -40,8 +40,6 @@ function told(point) {
   const [sequence, at, kind, name, size, final] = point;
   return [`No. ${number(sequence)}`, name ?? KINDS[kind], kind === "priming" ? null : bytes(size), full(at), final ? "ends the stream" : null].filter(Boolean).join(" · ");
 }
-
-const full = (at) => `${day(at)} ${clock(at)}`;
 
 /** The marks of a lane; of several of one kind in the same place, one is drawn. */
 function marks(lane, y, place, left) {
