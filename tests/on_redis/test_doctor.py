@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from mcp_persist_sa import AccessDenied, open_store
+from mcp_persist_sa.backends import redis
 from mcp_persist_sa.operations import doctor
 from mcp_persist_sa.oversight import Finding
 from tests.databases import Database
 from tests.on_redis.conftest import ALWAYS, EVERY_SECOND, NewServer
 from tests.servers.redis import RedisServer
+
+SCRIPTS = Path(redis.__file__).with_name("scripts")
 
 SHOP = "on >secret resetchannels ~{mcp:* &{mcp:* +@all -@admin -@dangerous +info +config|get"
 """As docs/redis.md has it."""
@@ -77,13 +82,35 @@ async def test_a_replica_and_replicas_that_are_missing_are_found(new_server: New
     assert (await examined(master.dsn, wait_replicas=9))["writing"].status == "wrong"
 
 
-@pytest.mark.parametrize(("forbidden", "named"), [("-zadd", "ZADD"), ("-@list", "LRANGE"), ("resetkeys", "HMGET")])
+RIGHTS = [
+    *[("-zadd", "ZADD"), ("-hget", "HGET"), ("-hset", "HSET"), ("-rpush", "RPUSH"), ("-scan", "SCAN")],
+    *[("-publish", "PUBLISH"), ("resetchannels", "PUBLISH"), ("-wait", "WAIT")],
+    *[("-@list", "LRANGE"), ("resetkeys", "HMGET")],
+]
+
+
+@pytest.mark.parametrize(("forbidden", "named"), RIGHTS, ids=lambda value: str(value))
 async def test_a_right_that_is_missing_is_named(new_server: NewServer, forbidden: str, named: str) -> None:
-    findings = await examined(as_shop(new_server(ALWAYS), forbidden))
+    findings = await examined(as_shop(new_server(ALWAYS), forbidden), wait_replicas=int(named == "WAIT"))
     assert "wrong" in [finding.status for finding in findings.values()], findings
     rights = findings.get("rights") or findings["connection"]
     assert rights.status == "wrong"
     assert named in rights.found or forbidden == "resetkeys"
+
+
+async def test_whoever_looks_for_rights_leaves_nothing(new_server: NewServer) -> None:
+    server = new_server(ALWAYS)
+    dsn = as_shop(server)
+    with closing(server.client()) as client:
+        await examined(dsn)
+        assert client.keys("*") == []
+
+
+def test_every_command_of_the_scripts_is_looked_for() -> None:
+    texts = {path.stem: path.read_text() for path in SCRIPTS.glob("*.lua")}
+    used = {name for text in texts.values() for name in re.findall(r"\bp?call\('(\w+)'", text)}
+    assert len(used) > 30
+    assert used - {*re.findall(r"\{'(\w+)'", texts["rights"])} == set()
 
 
 async def test_a_right_that_a_script_misses_is_said(new_server: NewServer) -> None:
@@ -98,9 +125,15 @@ async def test_a_server_that_tells_nothing_is_looked_at_as_far_as_it_lets(new_se
     assert {finding.status for check, finding in findings.items() if check != "database"} == {"ok"}, findings
 
 
+async def test_a_server_that_tells_nothing_is_not_said_to_have_no_replicas(new_server: NewServer) -> None:
+    findings = await examined(as_shop(new_server(ALWAYS), "-info"), wait_replicas=1)
+    assert (findings["writing"].status, findings["writing"].found) == ("ok", "not told")
+
+
 async def test_each_master_of_a_cluster_is_looked_at(new_redis: Callable[[str], str]) -> None:
     database = Database("valkey-cluster", new_redis("valkey-cluster"))
     async with open_store(database.dsn) as store:
         findings = {finding.check: finding for finding in await store.examine()}
     assert findings["cluster"].found == "3 masters, state ok"
     assert "cluster" in findings["database"].found
+    assert statuses(findings, "rights", "clock") == ["ok", "ok"]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from mcp_persist_sa import verdicts
 from mcp_persist_sa.backends.redis.checking import facts_of, says_never, setting_of
+from mcp_persist_sa.backends.redis.faults import fault_of
 from mcp_persist_sa.backends.redis.keys import micros, moment
 from mcp_persist_sa.backends.redis.listing import Listing
 from mcp_persist_sa.backends.redis.nodes import Nodes
 from mcp_persist_sa.backends.redis.scripts import RIGHTS, SESSION
 from mcp_persist_sa.backends.redis.server import Call, Value
+from mcp_persist_sa.faults import Fault
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.oversight import Finding
 
@@ -38,12 +40,12 @@ class Examining(Listing, Nodes):
     async def examine(self) -> list[Finding]:
         """See `OversightBackend`."""
         servers = await self._server.ask(*_QUESTIONS)
+        skew = max(_skew(answers[4]) for answers in servers)
         found = [list(_of_server(answers, self._options)) for answers in servers]
         findings = [_worst(same) for same in zip(*found, strict=True)]
         if self._server.is_split:
             findings.append(await self._cluster())
-        skews = [_skew(answers[4]) for answers in servers]
-        return [*findings, await self._rights(), await self._clock(max(skews)), await self._housekeeping()]
+        return [*findings, await self._rights(), await self._clock(skew), await self._housekeeping()]
 
     async def _cluster(self) -> Finding:
         answers = [facts_of(answer) for (answer,) in await self._server.ask(["CLUSTER", "INFO"])]
@@ -54,11 +56,16 @@ class Examining(Listing, Nodes):
         return Finding("cluster", "wrong", found, "See CLUSTER INFO: some sessions have no server at the moment.")
 
     async def _rights(self) -> Finding:
-        """Try commands that change nothing, on keys that are not there."""
-        (missing,) = await self._server.read(Call(RIGHTS, [self._keys.nodes], [self._now()]))
+        """Try all commands in a form that changes nothing, on a key and a channel that are not there."""
+        publishing = ("SPUBLISH" if self._server.is_split else "PUBLISH") if self._options.background else ""
+        (refused,) = await self._server.read(Call(RIGHTS, [self._keys.nodes], [self._now(), publishing]))
+        missing = {name.decode() for name in refused}
+        alone = [*_not_in_scripts(self._options)]
+        for answers in await self._server.ask(*alone):
+            missing |= {str(command[0]) for command, answer in zip(alone, answers, strict=True) if _is_denial(answer)}
         if not missing:
             return Finding("rights", "ok", "this user may do all that the store does")
-        names = ", ".join(sorted({name.decode() for name in missing}))
+        names = ", ".join(sorted(missing))
         return Finding("rights", "wrong", f"this user may not use {names}", "See docs/redis.md, Rights.")
 
     async def _clock(self, skew: timedelta) -> Finding:
@@ -70,6 +77,18 @@ class Examining(Listing, Nodes):
         keys = (await self._server.read(self._index("overdue", before, _LOOKED_AT)))[0]
         calls = [self._call(SESSION, key.decode(), "is_overdue", before) for key in keys]
         return verdicts.housekeeping(sum(await self._server.read(*calls)) if calls else 0)
+
+
+def _not_in_scripts(options: Options) -> Iterator[Sequence[Value]]:
+    yield "SCAN", 0, "COUNT", 1
+    if options.wait_aof:
+        yield "WAITAOF", 0, 0, 0
+    elif options.wait_replicas:
+        yield "WAIT", 0, 0
+
+
+def _is_denial(answer: Any) -> bool:
+    return isinstance(answer, Exception) and fault_of(answer) is Fault.DENIED
 
 
 def _worst(findings: Iterable[Finding]) -> Finding:
@@ -97,6 +116,8 @@ def _server(facts: Mapping[str, str]) -> Finding:
 
 
 def _writing(facts: Mapping[str, str], options: Options) -> Finding:
+    if not facts:
+        return Finding("writing", "ok", "not told")
     if facts.get("role") == "slave":
         return Finding("writing", "wrong", "this is a replica", "Name the master in the DSN, or Sentinel.")
     replicas = int(facts.get("connected_slaves", "0"))
@@ -104,7 +125,7 @@ def _writing(facts: Mapping[str, str], options: Options) -> Finding:
     if replicas < options.wait_replicas:
         advice = f"wait_replicas is {options.wait_replicas}: no write is acknowledged until they are connected."
         return Finding("writing", "wrong", found, advice)
-    return Finding("writing", "ok", found if facts else "not told")
+    return Finding("writing", "ok", found)
 
 
 def _durability(facts: Mapping[str, str], sync: str, *, saves: bool) -> Finding:
