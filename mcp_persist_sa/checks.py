@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from mcp_persist_sa.batches import Append, Claim
 from mcp_persist_sa.errors import InvalidInput, TooLarge
 from mcp_persist_sa.identity import new_nonces
 from mcp_persist_sa.models import JSONValue, NewEvent
-from mcp_persist_sa.protocols import Append, Claim
 
 
 def message_size(message: str | None, limit: int) -> int:

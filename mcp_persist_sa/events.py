@@ -138,6 +138,9 @@ class Events(Part):
         """Yield at once, and then whenever a session, its streams or their events may have changed.
 
         Nothing is read: whoever is told has to look. Many changes may be one, and there need not have been any.
+
+        Raises:
+            StoreClosed: The store was closed, before or meanwhile.
         """
         with self._now_open.notifier.listen(self._key(session_id)) as waiter:
             while True:

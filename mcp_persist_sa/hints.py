@@ -32,6 +32,9 @@ class Waiter(Protocol):
 
         Args:
             after: The place up to which the stream is known, past which a hint must point; None for any news.
+
+        Raises:
+            StoreClosed: The notifier was closed.
         """
         ...
 
@@ -52,5 +55,5 @@ class Notifier(Protocol):
         ...
 
     async def close(self) -> None:
-        """Send what is to be sent still, and give back what was taken."""
+        """Send what is to be sent still, give back what was taken, and tell those who wait."""
         ...

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from mcp_persist_sa.batches import Append
 from mcp_persist_sa.errors import PersistError
 from mcp_persist_sa.faults import Failure
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Append
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ from functools import partial, wraps
 from time import perf_counter
 from typing import Any, cast
 
+from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.metrics import Metrics, Tracing
 from mcp_persist_sa.models import Page
-from mcp_persist_sa.protocols import Append, Backend, Place
+from mcp_persist_sa.protocols import Backend
 
 logger = logging.getLogger(__name__)
 

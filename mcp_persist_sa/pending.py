@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mcp_persist_sa.protocols import Append, Place
+from mcp_persist_sa.batches import Append, Place
 
 
 class Pending:

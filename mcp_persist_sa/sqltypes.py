@@ -92,30 +92,46 @@ class _Now(FunctionElement[datetime]):
     inherit_cache = True
 
 
+class _Span(FunctionElement[timedelta]):
+    type = Duration()
+    inherit_cache = True
+
+
 @compiles(_Now)
-def _given_clock(element: _Now, compiler: Any, **kw: Any) -> str:
+@compiles(_Span)
+def _as_given(element: _Now | _Span, compiler: Any, **kw: Any) -> str:
     return compiler.process(element.clauses.clauses[0], **kw)
 
 
 @compiles(_Now, "postgresql")
 def _database_clock(element: _Now, compiler: Any, **kw: Any) -> str:
-    return f"coalesce({compiler.process(element.clauses.clauses[0], **kw)}, clock_timestamp())"
+    return f"coalesce({_as_given(element, compiler, **kw)}, statement_timestamp())"
+
+
+@compiles(_Span, "postgresql")
+def _exact_span(element: _Span, compiler: Any, **kw: Any) -> str:
+    # The days of an interval have 23 or 25 hours where the clocks of the connection's time zone are changed.
+    return f"make_interval(secs => extract(epoch FROM CAST({_as_given(element, compiler, **kw)} AS interval))::float8)"
 
 
 def now() -> ColumnElement[datetime]:
     """The time: parameter `now`, or by the database's clock where that is None.
 
-    SQLite is always given it, because the database is in this process: its clock is ours.
+    SQLite is always given it, because the database is in this process: its clock is ours. On Postgres it is that of the
+    statement, which stands still meanwhile: no index is searched for what a volatile function gives.
     """
     return _Now(sa.bindparam("now", type_=Timestamp()))
 
 
+def _span(span: str | ColumnElement[Any]) -> _Span:
+    return _Span(sa.bindparam(span, type_=Duration()) if isinstance(span, str) else span)
+
+
 def after(moment: ColumnElement[datetime], span: str) -> ColumnElement[datetime]:
     """The moment that lies the duration in parameter `span` after another; NULL where that is None."""
-    return sa.type_coerce(moment.op("+")(sa.bindparam(span, type_=Duration())), Timestamp())
+    return sa.type_coerce(moment.op("+")(_span(span)), Timestamp())
 
 
 def before(moment: ColumnElement[datetime], span: str | ColumnElement[Any]) -> ColumnElement[datetime]:
     """The moment that lies a duration before another: that in a column, or in the parameter `span`; NULL for None."""
-    duration = sa.bindparam(span, type_=Duration()) if isinstance(span, str) else span
-    return sa.type_coerce(moment.op("-")(duration), Timestamp())
+    return sa.type_coerce(moment.op("-")(_span(span)), Timestamp())

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from time import monotonic
 
+from mcp_persist_sa.batches import Claim, Place
 from mcp_persist_sa.checks import new_append
 from mcp_persist_sa.errors import PersistError
 from mcp_persist_sa.hints import Notifier
@@ -14,7 +15,7 @@ from mcp_persist_sa.identity import EventId, escape_stream_id, new_stream_key, u
 from mcp_persist_sa.models import Event, Gap, NewEvent, Page
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.pending import Pending
-from mcp_persist_sa.protocols import Claim, EventBackend, Place
+from mcp_persist_sa.protocols import EventBackend
 from mcp_persist_sa.writer import Writer
 
 _FIRST_PAGE = 128

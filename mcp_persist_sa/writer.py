@@ -14,11 +14,12 @@ from math import inf
 
 from anyio import fail_after
 
+from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.errors import AccessDenied, OutcomeUnknown, Overloaded, StoreClosed, StoreUnavailable
 from mcp_persist_sa.faults import Backoff
 from mcp_persist_sa.hints import Hint
 from mcp_persist_sa.pending import Pending, wake
-from mcp_persist_sa.protocols import Append, EventBackend, Place
+from mcp_persist_sa.protocols import EventBackend
 
 logger = logging.getLogger(__name__)
 

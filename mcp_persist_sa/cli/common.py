@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +77,16 @@ class Chosen:
     def not_open(self, **more: Any) -> Store:
         """The same store, to be opened where it is used."""
         return open_store(self.dsn, **{"migrate": False, **self.options, **more})
+
+
+def open_once(store: AbstractAsyncContextManager[Store]) -> None:
+    """Open a store and close it again: what would fail when an app starts is said now, on one line."""
+
+    async def run() -> None:
+        async with store:
+            pass
+
+    asyncio.run(run())
 
 
 def on_database(function: Function) -> Function:

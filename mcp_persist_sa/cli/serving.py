@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import inspect
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import click
 
-from mcp_persist_sa.cli.common import Chosen, on_database
+from mcp_persist_sa.cli.common import Chosen, on_database, open_once
 from mcp_persist_sa.store import open_store
 
 
@@ -49,8 +48,7 @@ def serve(
     found = _load(*server)
     store = open_store(chosen.dsn, **chosen.options)
     app = persist(found, store, path=path, **_address(found, host))
-    # What would fail when the app starts is said now, on one line.
-    asyncio.run(_try(chosen))
+    open_once(open_store(chosen.dsn, **chosen.options))
     uvicorn.run(app, host=host, port=port, log_level=log_level, timeout_graceful_shutdown=graceful)
 
 
@@ -69,11 +67,6 @@ def _address(server: Any, host: str) -> dict[str, Any]:
     build = getattr(server, "streamable_http_app", None)
     known = build is not None and "host" in inspect.signature(build).parameters
     return {"host": host} if known else {}
-
-
-async def _try(chosen: Chosen) -> None:
-    async with open_store(chosen.dsn, **chosen.options):
-        pass
 
 
 COMMANDS = (serve,)

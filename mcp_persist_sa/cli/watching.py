@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import socket
 from types import FrameType
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mcp_persist_sa.cli.common import Chosen, on_database, with_output
+from mcp_persist_sa.cli.common import Chosen, on_database, open_once, with_output
 from mcp_persist_sa.cli.output import Output
 from mcp_persist_sa.dsn import parse
 
@@ -31,19 +30,13 @@ def dashboard(chosen: Chosen, output: Output, port: int, payloads: bool) -> None
     # The web server is large, and no other command but `serve` needs it.
     from mcp_persist_sa.dashboard import Dashboard
 
-    asyncio.run(_try(chosen))
+    open_once(chosen.store())
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     page = Dashboard(chosen.not_open(), token=token, name=parse(chosen.dsn).safe, payloads=payloads)
     with _bound(port) as listening:
         url = f"http://{_HOST}:{listening.getsockname()[1]}/{token}/"
         output.record({"url": url}, f"Open {url}\nCtrl-C ends it.")
         _serve(page, listening)
-
-
-async def _try(chosen: Chosen) -> None:
-    """What would fail when the app starts is said now, on one line."""
-    async with chosen.store():
-        pass
 
 
 def _bound(port: int) -> socket.socket:

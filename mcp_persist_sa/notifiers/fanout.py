@@ -10,6 +10,7 @@ from math import inf
 
 from anyio import move_on_after
 
+from mcp_persist_sa.database import refuse_if
 from mcp_persist_sa.hints import Hint, Waiter
 from mcp_persist_sa.identity import EventId
 from mcp_persist_sa.models import NotifierHealth, NotifierMode
@@ -49,6 +50,7 @@ class FanOutWaiter:
         # Not `asyncio.wait_for`: before Python 3.12 it loses a cancellation that comes together with the hint.
         with move_on_after(self._fanout.pause(self._pause)):
             await self._hint.wait()
+        refuse_if(self._fanout.closed)
         self._hint.clear()
         self._hinted = 0.0
 
@@ -70,6 +72,7 @@ class FanOut:
         self._lag: float | None = None
         self._mode: NotifierMode = mode
         self._since = datetime.now(timezone.utc)
+        self.closed = False
 
     def notify(self, hints: Set[Hint]) -> None:
         self._wake(hints)
@@ -114,4 +117,5 @@ class FanOut:
         return NotifierHealth(self._mode, self._since, self._count, self._reconnects, self._lag)
 
     async def close(self) -> None:
-        """Nothing was taken."""
+        self.closed = True
+        self._wake_all()

@@ -126,47 +126,46 @@ class SQLiteNotifier(FanOut):
         self._were_open: dict[str, bool] = {}
         self._look_at_sessions = False
         self._not_before = 0.0
-        self._closed = False
 
     @contextmanager
     def listen(self, session_key: str) -> Generator[Waiter, None, None]:
         with super().listen(session_key) as waiter:
             self._attended.set()
-            if self._running is None and not self._closed:
+            if self._running is None and not self.closed:
                 self._running = asyncio.create_task(self._keep_watching())
             yield waiter
 
     async def close(self) -> None:
-        self._closed = True
+        await super().close()
         self._attended.set()
         if self._running is not None:
             # Not cancelled: the driver of asyncio leaves a connection behind that is being made.
             await asyncio.wait({self._running})
 
     async def _keep_watching(self) -> None:
-        while not self._closed:
+        while not self.closed:
             async for _ in Backoff(inf):
                 try:
                     async with self._database.apart() as run:
                         await self._watch(run)
                 except Exception as error:
                     logger.info("The file cannot be watched for the moment: %(error)s", {"error": describe(error)})
-                if self._mode == "listening" or self._closed:
+                if self._mode == "listening" or self.closed:
                     self._become("reconnecting")
                     break
 
     async def _watch(self, run: Run) -> None:
         changes = Changes()
         await self._attended.wait()
-        while not self._closed:
+        while not self.closed:
             await run(changes.begin)
             self._reconnects += self._mode == "reconnecting"
             self._become("listening")
             # Those who came before the beginning may have missed what came before it, too.
             self._wake_all()
-            while self._waiters and not self._closed:
+            while self._waiters and not self.closed:
                 await self._tell(run, changes)
-            if not self._waiters and not self._closed:
+            if not self._waiters and not self.closed:
                 self._attended.clear()
             await self._attended.wait()
 
@@ -185,7 +184,7 @@ class SQLiteNotifier(FanOut):
     def _is_wanted(self) -> bool:
         """Called in the thread that waits."""
         due = self._look_at_sessions and monotonic() >= self._not_before
-        return bool(self._waiters) and not self._closed and not due
+        return bool(self._waiters) and not self.closed and not due
 
     async def _wake_the_closed(self, run: Run) -> None:
         keys = list(self._waiters)

@@ -36,7 +36,6 @@ class WiredFanOut(FanOut, ABC):
         self._judged = False
         self._trouble = False
         self._running: asyncio.Task[None] | None = None
-        self._closed = False
 
     def notify(self, hints: Set[Hint]) -> None:
         super().notify(hints)
@@ -50,11 +49,11 @@ class WiredFanOut(FanOut, ABC):
             yield waiter
 
     def _run(self) -> None:
-        if self._running is None and not self._closed:
+        if self._running is None and not self.closed:
             self._running = asyncio.create_task(self._keep_connected())
 
     async def close(self) -> None:
-        self._closed = True
+        await super().close()
         if self._running is None:
             return
         with move_on_after(_FAREWELL):

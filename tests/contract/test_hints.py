@@ -131,6 +131,18 @@ async def test_that_something_of_a_session_has_changed_is_heard(nodes: Database,
         await asyncio.wait_for(news, PATIENCE)
 
 
+async def test_whoever_waits_is_told_that_the_store_was_closed(nodes: Database) -> None:
+    store = await nodes.open(poll_interval=NEVER)
+    await fill(store, "session", "1", 1)
+    items = store.changes("session"), store.tail("session", "1"), store.tail("session", "2")
+    waiting = [asyncio.ensure_future(rest(each)) for each in items]
+    await _hears(store, len(waiting))
+    await store.close()
+    for each in waiting:
+        with pytest.raises(StoreClosed):
+            await asyncio.wait_for(each, PATIENCE)
+
+
 # What is read in vain
 
 

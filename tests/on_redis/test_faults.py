@@ -24,12 +24,12 @@ from mcp_persist_sa import (
 from mcp_persist_sa.backends.redis.cluster import ClusterWire
 from mcp_persist_sa.backends.redis.scripts import APPEND, INDEX, SESSION, STATE
 from mcp_persist_sa.backends.redis.server import Call, Durability, Server
+from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.checks import new_append
 from mcp_persist_sa.dsn import parse
 from mcp_persist_sa.identity import EventId, session_key
 from mcp_persist_sa.opening_redis import open_redis
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Append, Place
 from tests.contract.support import PATIENCE, rest
 from tests.on_redis.conftest import NewServer
 from tests.servers import FaultProxy, RedisServer, contains

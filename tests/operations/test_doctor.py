@@ -148,11 +148,11 @@ async def test_a_file_that_others_can_read_is_said_until_they_cannot(tmp_path: P
 
 async def test_a_right_that_is_missing_is_found_and_what_is_advised_gives_it(postgres_target: Target) -> None:
     await upgrade(postgres_target.dsn, schema="ours")
-    role = f"role_{secrets.token_hex(8)}"
+    role = f"role-{secrets.token_hex(8)}"
     postgres_target.execute(
-        f"CREATE ROLE {role} LOGIN PASSWORD 'hunter2'",
-        f"GRANT USAGE ON SCHEMA ours TO {role}",
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA ours TO {role}",
+        f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'hunter2'",
+        f'GRANT USAGE ON SCHEMA ours TO "{role}"',
+        f'GRANT SELECT ON ALL TABLES IN SCHEMA ours TO "{role}"',
     )
     host = postgres_target.dsn.partition("@")[2]
     dsn = f"postgresql://{role}:hunter2@{host}?schema=ours"
@@ -164,7 +164,7 @@ async def test_a_right_that_is_missing_is_found_and_what_is_advised_gives_it(pos
         assert wrong(await examined(dsn)) == []
         assert (await examined(dsn.replace("hunter2", "hunter3")))["access"].status == "wrong"
     finally:
-        postgres_target.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+        postgres_target.execute(f'DROP OWNED BY "{role}"', f'DROP ROLE "{role}"')
 
 
 SETTINGS = [

@@ -113,6 +113,24 @@ async def test_of_one_that_was_slow_nothing_more_is_done(
     assert await beside.count(sql_database, "events") == 500
 
 
+async def test_one_whose_lease_ran_out_goes_on_if_nobody_has_taken_it(
+    sql_database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await sql_database.open(clock=clock, event_ttl=60)
+    await fill(store, "session", "1", 1000)
+    clock.advance(hours=1)
+    write = Chunks.write
+
+    async def write_slowly(self: Chunks, work: Any, *, atomic: bool = True) -> Any:
+        clock.advance(seconds=20)
+        return await write(self, work, atomic=atomic)
+
+    monkeypatch.setattr(Chunks, "write", write_slowly)
+    removed = await store.backend.tend(ONE, LEASE, PAUSE)
+    assert removed is not None
+    assert removed.events == 1000
+
+
 async def test_one_that_is_killed_is_replaced(distinct_database: Database) -> None:
     # So many sessions, because that is what a purge on Redis goes through; SQL counts events.
     sessions, each = 2_000, 10

@@ -10,11 +10,11 @@ from mcp_persist_sa.backends.redis.records import KINDS
 from mcp_persist_sa.backends.redis.retention import Retention
 from mcp_persist_sa.backends.redis.scripts import APPEND
 from mcp_persist_sa.backends.redis.server import Call, Server, Value
+from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.faults import Failure
 from mcp_persist_sa.identity import new_stream_key
 from mcp_persist_sa.models import NewEvent
 from mcp_persist_sa.options import Options
-from mcp_persist_sa.protocols import Append, Place
 from mcp_persist_sa.refusals import claim_refused, events_unknown, stream_claimed
 
 logger = logging.getLogger(__name__)

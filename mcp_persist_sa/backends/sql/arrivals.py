@@ -12,7 +12,7 @@ from sqlalchemy.sql.expression import CTE, FromClause
 
 from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, INT, TEXT, Rows
-from mcp_persist_sa.protocols import Append, Place
+from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.schema import events
 from mcp_persist_sa.sqltypes import Timestamp, now
 

@@ -2,65 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
-from datetime import datetime, timedelta, timezone
-from functools import partial
+from collections.abc import Mapping, Sequence, Set
+from datetime import timedelta
 from itertools import count
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import sqlalchemy as sa
-
-from mcp_persist_sa.backends.sql import audit, nodes, outlines, policies, reads, sessions, state, stats, streams
+from mcp_persist_sa.backends.sql import nodes, reads, sessions, state, streams
 from mcp_persist_sa.backends.sql.appends import Appends, is_one_statement
 from mcp_persist_sa.backends.sql.arrivals import Gate
 from mcp_persist_sa.backends.sql.cutting import Cut
-from mcp_persist_sa.backends.sql.examining import examine
-from mcp_persist_sa.backends.sql.parcels import Parcels
-from mcp_persist_sa.backends.sql.purge import CALL, Purge
+from mcp_persist_sa.backends.sql.operating import Operating
+from mcp_persist_sa.backends.sql.purge import CALL
 from mcp_persist_sa.backends.sql.reading import Reading
-from mcp_persist_sa.backends.sql.tending import Tending
+from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.compatibility import revision_of
-from mcp_persist_sa.database import Database, once, read, write
-from mcp_persist_sa.errors import RecordConflict, SessionExists, SessionLimitReached
-from mcp_persist_sa.faults import Failure
+from mcp_persist_sa.database import Database
+from mcp_persist_sa.errors import SessionExists, SessionLimitReached
 from mcp_persist_sa.identity import EventId, new_stream_key
 from mcp_persist_sa.models import JSONValue, Page, PoolHealth, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import CLOSED_TTL, Options
-from mcp_persist_sa.oversight import AuditPage, Finding, Policy, Stats
-from mcp_persist_sa.protocols import Append, Located, Place, SessionFilter
-from mcp_persist_sa.records import EventRecord, Outline, OutlinePage, Parcel
-
-T = TypeVar("T")
+from mcp_persist_sa.protocols import Located, SessionFilter
 
 
-class SQLBackend:
+class SQLBackend(Operating):
     """Keeps everything in a database that the migrations have brought up to date."""
 
     def __init__(self, database: Database, options: Options) -> None:
-        self._database = database
-        self._options = options
+        super().__init__(database, options)
         self._appends = Appends(database.dialect, options.namespace)
-        self._parcels = Parcels(database.dialect, options.namespace)
         self._writer_id = new_stream_key()
-        self._purge = Purge(database, options, self._common)
-        self._tending = Tending(database, options, self._common)
-
-    def _now(self) -> datetime | None:
-        if self._options.clock is not None:
-            return self._options.clock()
-        return datetime.now(timezone.utc) if self._database.dialect == "sqlite" else None
-
-    def _common(self) -> dict[str, Any]:
-        """The parameters that many statements share."""
-        options = self._options
-        return {
-            "now": self._now(),
-            "in_namespace": options.namespace,
-            "session_ttl": options.span("session_ttl"),
-            "state_ttl": options.span("state_ttl"),
-            "event_ttl": options.span("event_ttl"),
-            "touch_interval": options.touch_interval,
-        }
 
     def _touching(self) -> dict[str, Any]:
         """Uses are not all written down, so a session lives a little longer than its time, never shorter."""
@@ -70,18 +40,6 @@ class SQLBackend:
     @property
     def _reading(self) -> Reading:
         return Reading(self._options.span("event_ttl"), self._now())
-
-    async def _read(self, work: Callable[[sa.Connection], T]) -> T:
-        return await read(self._database, work)
-
-    async def _write(self, work: Callable[[sa.Connection], T], *, atomic: bool = False, repeatable: bool = True) -> T:
-        return await write(self._database, work, atomic=atomic, repeatable=repeatable)
-
-    async def _once(self, work: Callable[[sa.Connection], T], *, atomic: bool, writes: bool) -> T:
-        try:
-            return await once(self._database, work, atomic=atomic, writes=writes)
-        except Failure as failure:
-            raise failure.error from failure.__cause__
 
     # Events
 
@@ -225,69 +183,7 @@ class SQLBackend:
     async def nodes(self) -> dict[str, bool]:
         return await self._read(lambda c: nodes.known(c, self._common()))
 
-    # Records
-
-    async def session_keys(self) -> AsyncIterator[list[str]]:
-        after: str | None = ""
-        while after is not None:
-            page = await self._read(partial(outlines.session_keys, namespace=self._options.namespace, after=after))
-            if page.keys:
-                yield page.keys
-            after = page.last
-
-    async def read_outline(self, session_key: str, *, after: Outline | None, limit: int, max_bytes: int) -> OutlinePage:
-        return await self._read(
-            lambda c: outlines.read_outline(c, session_key, after=after, limit=limit, max_bytes=max_bytes)
-        )
-
-    async def read_events(
-        self, session_key: str, stream_key: str, *, after: int, limit: int, max_bytes: int
-    ) -> list[EventRecord]:
-        return await self._read(
-            lambda c: outlines.read_events(c, session_key, stream_key, after=after, limit=limit, max_bytes=max_bytes)
-        )
-
-    async def write_parcels(self, parcels: Sequence[Parcel]) -> list[RecordConflict | None]:
-        return await self._write(lambda c: self._parcels.write(c, parcels), atomic=True)
-
-    # Retention
-
-    async def purge(self) -> Purged:
-        return await self._purge.everything()
-
-    # Policies
-
-    async def set_policy(self, policy: Policy) -> None:
-        await self._write(lambda c: policies.put(c, self._options.namespace, policy))
-
-    async def remove_policy(self, tenant: str | None) -> bool:
-        return await self._write(lambda c: policies.remove(c, self._options.namespace, tenant))
-
-    async def policy(self, tenant: str | None) -> Policy | None:
-        return await self._read(lambda c: policies.get(c, self._options.namespace, tenant))
-
-    async def policies(self) -> list[Policy]:
-        return await self._read(lambda c: policies.everyone(c, self._options.namespace))
-
-    async def audit(self, tenant: str | None, *, after: str | None, limit: int) -> AuditPage:
-        return await self._read(lambda c: audit.page(c, self._common(), tenant, after_page=after, limit=limit))
-
-    # Oversight
-
-    async def tend(self, node_id: str, lease: timedelta, pause: timedelta) -> Purged | None:
-        return await self._tending.turn(node_id, lease, pause)
-
-    async def leave_tending(self, node_id: str) -> None:
-        await self._tending.leave(node_id)
-
-    async def stats(self, *, exact: bool) -> Stats:
-        return await self._read(lambda c: stats.figures(c, self._common(), self._options.schema, exact=exact))
-
-    async def purgeable(self) -> Purged:
-        return await self._purge.foreseen()
-
-    async def examine(self) -> list[Finding]:
-        return await self._read(lambda c: examine(c, self._options, self._common()))
+    # The database
 
     async def revision(self) -> str | None:
         return await self._once(revision_of, atomic=False, writes=False)

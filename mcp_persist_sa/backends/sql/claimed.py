@@ -25,7 +25,7 @@ from mcp_persist_sa.backends.sql.arrivals import (
 )
 from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, TEXT, Rows
-from mcp_persist_sa.protocols import Append, Claim, Place
+from mcp_persist_sa.batches import Append, Claim, Place
 from mcp_persist_sa.refusals import claim_refused
 from mcp_persist_sa.schema import streams
 from mcp_persist_sa.sqltypes import now

@@ -17,7 +17,7 @@ _mine = sa.and_(
     leases.c.duty == sa.bindparam("of_duty", type_=sa.Text()),
     leases.c.holder == sa.bindparam("of_holder", type_=sa.Text()),
 )
-_EXTEND = sa.update(leases).where(_mine, leases.c.expires_at > now()).values(expires_at=after(now(), "lease"))
+_EXTEND = sa.update(leases).where(_mine).values(expires_at=after(now(), "lease"))
 _RELEASE = sa.delete(leases).where(_mine)
 
 
@@ -35,7 +35,7 @@ def take(connection: sa.Connection, duty: str, holder: str, lease: timedelta, co
 
 
 def extend(connection: sa.Connection, duty: str, holder: str, lease: timedelta, common: Mapping[str, Any]) -> bool:
-    """Extend the lease of a duty if it is still held; until the transaction ends, nobody else can take it."""
+    """Extend the lease of a duty if nobody else has taken it; until the transaction ends, nobody else can."""
     values = {**common, "of_duty": duty, "of_holder": holder, "lease": lease}
     return connection.execute(_EXTEND, values).rowcount > 0
 

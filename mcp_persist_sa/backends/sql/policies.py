@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from mcp_persist_sa.backends.sql.arrivals import insert_for
+from mcp_persist_sa.backends.sql.sessions import not_expired
 from mcp_persist_sa.oversight import Policy
 from mcp_persist_sa.schema import events, policies, sessions
-from mcp_persist_sa.sqltypes import after, before, now
+from mcp_persist_sa.sqltypes import before, now
 
 _NAMESPACE = sa.bindparam("in_namespace", type_=sa.Text())
 _TENANT = sa.bindparam("of_tenant", type_=sa.Text())
@@ -58,24 +59,15 @@ def _policy(row: Any) -> Policy:
 # on nobody can use them again, and are then removed as all that have expired.
 
 _of_tenant = sa.and_(sessions.c.namespace == _NAMESPACE, sessions.c.tenant == _TENANT)
-_not_expired = sa.or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > now())
-_idle = sa.and_(_of_tenant, _not_expired, sessions.c.last_seen_at <= before(now(), "idle_for"))
+_idle = sa.and_(_of_tenant, not_expired, sessions.c.last_seen_at <= before(now(), "idle_for"))
 IDLE = sa.select(sessions.c.session_key).where(_idle).order_by(sessions.c.last_seen_at).limit(_LIMIT)
-_EXPIRE = (
-    sa.update(sessions)
-    .where(sessions.c.session_key.in_(sa.bindparam("for_sessions", type_=sa.Text(), expanding=True)), _idle)
-    .values(expires_at=after(sessions.c.last_seen_at, "idle_for"))
-)
+# Of one that is used meanwhile, Postgres looks again only at what is said of the row itself.
+_EXPIRE = sa.update(sessions).where(sessions.c.session_key.in_(IDLE.correlate(None)), _idle).values(expires_at=now())
 
 
-def idle_sessions(connection: sa.Connection, values: Mapping[str, Any]) -> list[str]:
-    """Some sessions of a tenant that have been idle for too long."""
-    return list(connection.execute(IDLE, values).scalars())
-
-
-def expire(connection: sa.Connection, keys: Sequence[str], values: Mapping[str, Any]) -> None:
-    """Make those of these sessions expire that are still idle."""
-    connection.execute(_EXPIRE, {**values, "for_sessions": keys})
+def expire(connection: sa.Connection, values: Mapping[str, Any]) -> int:
+    """Make some sessions of a tenant expire that have been idle for too long, and say how many."""
+    return connection.execute(_EXPIRE, values).rowcount
 
 
 SESSIONS = (

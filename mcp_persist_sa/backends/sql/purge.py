@@ -118,12 +118,9 @@ class Purge:
 
     async def _expire_idle(self, policy: Policy) -> None:
         """Make the sessions expire that have not been used for longer than a policy says."""
-        values = {**self._values_of(policy), "limit": self._chunks.size}
-        while policy.session_ttl is not None:
-            keys = await self._chunks.read(lambda c: policies.idle_sessions(c, values))
-            if not keys:
-                break
-            await self._chunks.write(partial(policies.expire, keys=keys, values=values), atomic=False)
+        if policy.session_ttl is not None:
+            values = self._values_of(policy)
+            await self._all(lambda limit, c: policies.expire(c, {**values, "limit": limit}))
 
     async def _expired_events(self, values: dict[str, Any], *, thorough: bool, of_tenant: bool = False) -> int:
         removed = 0

@@ -20,7 +20,7 @@ _SESSIONS_AT_A_TIME = 100
 
 # Whole sessions
 
-_EXPIRED_SESSIONS = (
+EXPIRED_SESSIONS = (
     sa.select(sessions.c.session_key)
     .where(sessions.c.namespace == _NAMESPACE, sessions.c.expires_at <= now())
     .order_by(sessions.c.expires_at)
@@ -37,7 +37,7 @@ _SOME_STREAMS = sa.delete(streams).where(streams.c.session_key == _KEY, streams.
 
 def expired_sessions(connection: sa.Connection, common: Mapping[str, Any]) -> list[str]:
     """Some sessions that have expired."""
-    return list(connection.execute(_EXPIRED_SESSIONS, {**common, "limit": _SESSIONS_AT_A_TIME}).scalars())
+    return list(connection.execute(EXPIRED_SESSIONS, {**common, "limit": _SESSIONS_AT_A_TIME}).scalars())
 
 
 def remove_sessions(

@@ -18,21 +18,21 @@ from mcp_persist_sa.sqltypes import Timestamp, after, now
 
 _KEY = sa.bindparam("for_session", type_=sa.Text())
 _NAMESPACE = sa.bindparam("in_namespace", type_=sa.Text())
-_alive = sa.or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > now())
-_open = sa.and_(_alive, sessions.c.closed_at.is_(None))
+not_expired = sa.or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > now())
+is_open = sa.and_(not_expired, sessions.c.closed_at.is_(None))
 
 _KEYS = sa.bindparam("for_sessions", type_=sa.Text(), expanding=True)
-_OPEN_AMONG = sa.select(sessions.c.session_key).where(sessions.c.session_key.in_(_KEYS), _open)
-_GET = sa.select(sessions).where(sessions.c.session_key == _KEY, _alive)
+_OPEN_AMONG = sa.select(sessions.c.session_key).where(sessions.c.session_key.in_(_KEYS), is_open)
+_GET = sa.select(sessions).where(sessions.c.session_key == _KEY, not_expired)
 
 _USED = {"last_seen_at": now(), "expires_at": after(now(), "session_ttl")}
-_TOUCH = sa.update(sessions).where(sessions.c.session_key == _KEY, _open).values(_USED)
+_TOUCH = sa.update(sessions).where(sessions.c.session_key == _KEY, is_open).values(_USED)
 _CLOSE = (
     sa.update(sessions)
-    .where(sessions.c.session_key == _KEY, _open)
+    .where(sessions.c.session_key == _KEY, is_open)
     .values(closed_at=now(), expires_at=after(now(), "closed_ttl"))
 )
-_COUNT_OPEN = sa.select(sa.func.count()).where(sessions.c.namespace == _NAMESPACE, _open)
+_COUNT_OPEN = sa.select(sa.func.count()).where(sessions.c.namespace == _NAMESPACE, is_open)
 
 
 def create(
@@ -80,7 +80,7 @@ def update(
         sessions.c[name].is_not_distinct_from(sa.literal(value, sessions.c[name].type))
         for name, value in expected.items()
     ]
-    statement = sa.update(sessions).where(sessions.c.session_key == _KEY, _open, *same).values(**values, **_USED)
+    statement = sa.update(sessions).where(sessions.c.session_key == _KEY, is_open, *same).values(**values, **_USED)
     row = connection.execute(statement.returning(*sessions.c), {"for_session": session_key, **common}).first()
     return None if row is None else session_of(row)
 
@@ -99,7 +99,7 @@ def close(connection: sa.Connection, session_key: str, closed_ttl: timedelta, co
 def _matching(which: SessionFilter) -> list[sa.ColumnElement[bool]]:
     where: list[sa.ColumnElement[bool]] = [sessions.c.namespace == _NAMESPACE]
     if not which.also_expired:
-        where.append(_alive)
+        where.append(not_expired)
     if which.owner is not None:
         where.append(sessions.c.owner == which.owner)
     if which.tenant is not None:

@@ -27,8 +27,8 @@ from mcp_persist_sa.backends.sql.arrivals import (
 )
 from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, TEXT, Rows
+from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.identity import new_stream_key
-from mcp_persist_sa.protocols import Append, Place
 from mcp_persist_sa.refusals import events_unknown, stream_claimed
 from mcp_persist_sa.schema import events, open_streams, streams, writers
 from mcp_persist_sa.sqltypes import Key, now

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from mcp_persist_sa.backends.sql import nodes
 from mcp_persist_sa.backends.sql.names import quoted_names
+from mcp_persist_sa.backends.sql.sessions import is_open
 from mcp_persist_sa.oversight import Holding, Rate, Stats
 from mcp_persist_sa.schema import events, sessions, streams
 from mcp_persist_sa.sqltypes import before, now
@@ -41,12 +42,9 @@ def _sum(what: Any) -> Any:
     return sa.cast(sa.func.coalesce(sa.func.sum(what), 0), sa.BigInteger())
 
 
-_is_open = sa.and_(
-    sa.or_(sessions.c.expires_at.is_(None), sessions.c.expires_at > now()), sessions.c.closed_at.is_(None)
-)
 SESSIONS = sa.select(
     sa.func.count().label("all"),
-    sa.func.count().filter(_is_open).label("open"),
+    sa.func.count().filter(is_open).label("open"),
     sa.func.count().filter(sessions.c.expires_at <= now()).label("expired"),
     sa.func.min(sessions.c.created_at).label("oldest"),
     sa.func.count().filter(sessions.c.created_at > before(now(), "minute")).label("last_minute"),

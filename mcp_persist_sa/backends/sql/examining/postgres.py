@@ -28,7 +28,7 @@ _LOOK = sa.select(
     *(sa.func.current_setting(name).label(name) for name in _SETTINGS),
     sa.func.pg_is_in_recovery().label("standby"),
     sa.func.pg_backend_pid().label("served"),
-    sa.literal_column("current_user", sa.Text()).label("role"),
+    sa.func.quote_ident(sa.literal_column("current_user", sa.Text())).label("role"),
 )
 
 

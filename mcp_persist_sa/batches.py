@@ -1,0 +1,52 @@
+"""What a writer hands to a backend at once, and what it is told of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mcp_persist_sa.models import NewEvent
+
+
+class Claim(NamedTuple):
+    """The place of a group of events in a stream whose only writer numbers them itself.
+
+    Attributes:
+        stream_key: Of the stream.
+        first_sequence: Of the first event.
+        opening: Whether no events of the stream were handed over before.
+        node_id: The node that writes, or None if nobody is to look after it.
+        will: The message that ends the stream if that node dies.
+    """
+
+    stream_key: str
+    first_sequence: int
+    opening: bool
+    node_id: str | None = None
+    will: str | None = None
+
+
+class Append(NamedTuple):
+    """Events of one stream that are to be stored together, in order.
+
+    Attributes:
+        session_key: Of the session.
+        stream_id: Escaped.
+        events: At least one; none but the last is final.
+        nonces: One for each event, by which a backend knows an event that it has stored already.
+        sizes: The bytes of each message.
+        claim: None for a stream to which anyone may append: the backend gives the numbers.
+    """
+
+    session_key: str
+    stream_id: str
+    events: tuple[NewEvent, ...]
+    nonces: tuple[str, ...]
+    sizes: tuple[int, ...]
+    claim: Claim | None = None
+
+
+class Place(NamedTuple):
+    """Where a group of events was stored."""
+
+    stream_key: str
+    first_sequence: int
