@@ -65,8 +65,10 @@ class Examining(Listing, Nodes):
             missing |= {str(command[0]) for command, answer in zip(alone, answers, strict=True) if _is_denial(answer)}
         if not missing:
             return Finding("rights", "ok", "this user may do all that the store does")
-        names = ", ".join(sorted(missing))
-        return Finding("rights", "wrong", f"this user may not use {names}", "See docs/redis.md, Rights.")
+        # Whoever may not publish is polled for.
+        status = "note" if missing == {publishing} else "wrong"
+        found = f"this user may not use {', '.join(sorted(missing))}"
+        return Finding("rights", status, found, "See docs/redis.md, Rights.")
 
     async def _clock(self, skew: timedelta) -> Finding:
         newest = (await self._server.read(self._index("newest")))[0]
