@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from mcp_persist_sa.backends.redis.keys import Keys, milliseconds
-from mcp_persist_sa.backends.redis.records import KINDS
+from mcp_persist_sa.backends.redis.records import KINDS, NONE
 from mcp_persist_sa.backends.redis.retention import Retention
 from mcp_persist_sa.backends.redis.scripts import APPEND
 from mcp_persist_sa.backends.redis.server import Call, Server, Value
@@ -37,8 +37,9 @@ class Appends(Retention):
             raise failure.error from failure.__cause__
         places: dict[int, Place | Exception] = {}
         for part, answer in zip(parts, answers, strict=True):
-            for n, group in enumerate(part):
-                places[id(group)] = _place(group, answer[2 * n], answer[2 * n + 1])
+            keys_and_numbers = iter(answer.decode().split())
+            for group, key, first in zip(part, keys_and_numbers, keys_and_numbers, strict=True):
+                places[id(group)] = _place(group, key, first)
         await self._growth.trim([group for group in batch if isinstance(places[id(group)], Place)])
         return [places[id(group)] for group in batch]
 
@@ -55,7 +56,10 @@ class Appends(Retention):
         kept = milliseconds(self._options.span("event_ttl"))
         arguments: list[Value] = [self._now(), kept, self._writer_id, batch_number]
         for group in groups:
-            arguments += _head(group)
+            will = group.claim.will if group.claim is not None and group.claim.opening else None
+            arguments.append(_head(group, has_will=will is not None))
+            if will is not None:
+                arguments.append(will)
             arguments += [
                 f"{nonce}{_kind(event)}{event.message or ''}"
                 for event, nonce in zip(group.events, group.nonces, strict=True)
@@ -63,29 +67,21 @@ class Appends(Retention):
         return Call(APPEND, [self._keys.session(group.session_key) for group in groups], arguments)
 
 
-def _head(group: Append) -> list[Value]:
-    claim, final = group.claim, int(group.events[-1].final)
+def _head(group: Append, *, has_will: bool) -> str:
+    claim, count, final = group.claim, len(group.events), int(group.events[-1].final)
     if claim is None:
-        return ["s", group.stream_id, new_stream_key(), len(group.events), final, 0, "", ""]
-    return [
-        "o" if claim.opening else "c",
-        group.stream_id,
-        claim.stream_key,
-        len(group.events),
-        final,
-        claim.first_sequence,
-        claim.node_id or "",
-        "" if claim.will is None else f"+{claim.will}",
-    ]
+        return f"s {count} {final} 0 {new_stream_key()} {NONE} 0 {group.stream_id}"
+    kind, node = "o" if claim.opening else "c", claim.node_id or NONE
+    return f"{kind} {count} {final} {claim.first_sequence} {claim.stream_key} {node} {has_will:d} {group.stream_id}"
 
 
 def _kind(event: NewEvent) -> str:
     return KINDS[event.message is not None, event.final]
 
 
-def _place(group: Append, key: bytes, first: bytes) -> Place | Exception:
-    if key == b"claimed":
+def _place(group: Append, key: str, first: str) -> Place | Exception:
+    if key == "claimed":
         return stream_claimed() if group.claim is None else claim_refused()
-    if key == b"unknown":
+    if key == "unknown":
         return events_unknown()
-    return Place(key.decode(), int(first))
+    return Place(key, int(first))

@@ -40,7 +40,7 @@ def session_of(answer: Sequence[bytes]) -> Session | None:
 KINDS = {(False, False): "p", (False, True): "P", (True, False): "m", (True, True): "M"}
 """What stands before a message: whether there is one, and whether the event is final."""
 
-_NONE = "-"
+NONE = "-"
 
 
 def whole(session: Session) -> dict[str, str | None]:
@@ -77,8 +77,8 @@ def stream_record(row: Sequence[Any]) -> StreamRecord:
         finished=finished == "1",
         last_sequence=int(last),
         purged_through=int(purged),
-        purged_nonce=None if purged_nonce == _NONE else purged_nonce,
-        node_id=None if node == _NONE else node,
+        purged_nonce=None if purged_nonce == NONE else purged_nonce,
+        node_id=None if node == NONE else node,
         will=None if will is None or finished == "1" else will.decode(),
         created_at=moment(created),
         updated_at=moment(at),
@@ -95,8 +95,8 @@ def stream_fields(record: StreamRecord) -> list[str | int]:
         int(record.finished),
         micros(record.created_at),
         record.purged_through,
-        record.purged_nonce or _NONE,
-        record.node_id or _NONE,
+        record.purged_nonce or NONE,
+        record.node_id or NONE,
         optional(record.will),
         record.stream_id,
     ]
@@ -104,7 +104,7 @@ def stream_fields(record: StreamRecord) -> list[str | int]:
 
 def optional(text: str | None) -> str:
     """A text, or that there is none, as scripts take it."""
-    return _NONE if text is None else f"+{text}"
+    return NONE if text is None else f"+{text}"
 
 
 def event_record(stream_key: str, event: bytes) -> EventRecord:

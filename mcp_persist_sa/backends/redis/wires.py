@@ -85,11 +85,11 @@ class PooledWire:
 
 def _packed(command: Sequence[Value]) -> bytes:
     """A command as it is sent; the driver takes several times as long for one of thousands of parts."""
-    parts = [b"*%d\r\n" % len(command)]
+    parts = [f"*{len(command)}"]
     for value in command:
-        text = value if isinstance(value, bytes) else str(value).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
-    return b"".join(parts)
+        text = value.decode() if isinstance(value, bytes) else str(value)
+        parts.append(f"${len(text if text.isascii() else text.encode())}\r\n{text}")
+    return "\r\n".join([*parts, ""]).encode()
 
 
 async def _exchange(connection: Any, commands: Sequence[Sequence[Value]]) -> list[Any]:

@@ -1,7 +1,8 @@
 -- Store groups of events. ARGV: time, the time for which events are kept in milliseconds (0: for ever), writer, batch
--- number; then of each group its kind (s: anyone may append, c: claimed, o: claimed and to be opened), stream id,
--- stream key, count, whether it is final, first number, node, and will with a + before it; then its events.
--- Gives for each group the key of its stream and its first number, or a reason and 0.
+-- number; then of each group in one text its kind (s: anyone may append, c: claimed, o: claimed and to be opened),
+-- count, whether it is final, first number, stream key, node or -, whether there is a will, and stream id; then the will
+-- if there is one, and the events.
+-- Gives in one text for each group the key of its stream and its first number, or a reason and 0.
 
 local now, ttl, writer, batch = clock(), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local GATE_MILLISECONDS, GATES = 3600000, 32
@@ -58,7 +59,7 @@ end
 local function begin(base, name, key, claimed, node)
   local s = {
     key = key, last = '0', nonce = '-', at = now, claimed = claimed, finished = '0', created = now,
-    purged = '0', purged_nonce = '-', node = node == '' and '-' or node, taken = '0', kept = '-', name = name,
+    purged = '0', purged_nonce = '-', node = node, taken = '0', kept = '-', name = name,
   }
   call('HSET', base .. ':t', '=' .. name, key)
   if tidies then
@@ -101,7 +102,7 @@ local function append_shared(base, name, new_key, count, final, at)
   if s and s.claimed == '1' then
     return {'claimed', '0'}
   end
-  s = s or begin(base, name, new_key, '0', '')
+  s = s or begin(base, name, new_key, '0', '-')
   local first = tonumber(s.last) + 1
   add(base, s, first, at, count, final)
   return {s.key, text(first)}
@@ -114,23 +115,25 @@ local function append_claimed(base, kind, name, key, count, final, first, node, 
     rival = rival and stream_of(base, rival)
     if not rival or rival.finished == '1' then
       s = begin(base, name, key, '1', node)
-      if will ~= '' then
-        call('HSET', base .. ':t', 'w' .. key, string.sub(will, 2))
+      if will then
+        call('HSET', base .. ':t', 'w' .. key, will)
       end
     end
   end
   -- A node that was taken for dead has lost its streams.
-  if not s or s.node ~= (node == '' and '-' or node) then
+  if not s or s.node ~= node then
     return {'claimed', '0'}
   end
   add(base, s, tonumber(first), at, count, final)
   return {key, first}
 end
 
+local HEAD = '^(%a) (%d+) (%d) (%d+) (%S+) (%S+) (%d) (.*)$'
 local gates, out, at = {}, {}, 5
 for i, base in ipairs(KEYS) do
-  local kind, name, key, count, final, first, node, will = unpack(ARGV, at, at + 7)
-  local events, place = at + 8, nil
+  local kind, count, final, first, key, node, has_will, name = string.match(ARGV[at], HEAD)
+  local will = has_will == '1' and ARGV[at + 1]
+  local events, place = at + (will and 2 or 1), nil
   count = tonumber(count)
   at = events + count
   if kind == 's' then
@@ -145,11 +148,11 @@ for i, base in ipairs(KEYS) do
   else
     place = append_claimed(base, kind, name, key, count, final, first, node, will, events)
   end
-  out[2 * i - 1], out[2 * i] = place[1], place[2]
+  out[i] = place[1] .. ' ' .. place[2]
 end
 for _, gate in pairs(gates) do
   if not gate.closed then
     close_gate(gate)
   end
 end
-return out
+return table.concat(out, ' ')
