@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial, wraps
 from time import perf_counter
 from typing import Any, cast
@@ -58,8 +58,7 @@ class _Measured:
         """Whatever becomes of the tracing, the operation runs, and its error comes out."""
         span = None
         if self._tracing is not None:
-            span = self._safely("operation", self._tracing.operation, name, self._backend.system)
-        entered = span is not None and self._safely("operation", span.__enter__) is not None
+            span = self._safely("operation", _entered, self._tracing, name, self._backend.system)
         error: BaseException | None = None
         try:
             yield
@@ -67,7 +66,7 @@ class _Measured:
             error = raised
             raise
         finally:
-            if span is not None and entered:
+            if span is not None:
                 kind, trace = (None, None) if error is None else (type(error), error.__traceback__)
                 self._safely("operation", span.__exit__, kind, error, trace)
 
@@ -76,14 +75,19 @@ class _Measured:
 
     def _safely(self, method: str, call: Callable[..., Any], *values: Any) -> Any:
         try:
-            result = call(*values)
+            return call(*values)
         except Exception:
             # Once: it is called for every event.
             if method not in self._failed:
                 self._failed.add(method)
                 logger.exception("The metrics failed in %(method)s, which is ignored from now on.", {"method": method})
             return None
-        return True if result is None else result
+
+
+def _entered(tracing: Tracing, name: str, system: str) -> AbstractContextManager[object]:
+    span = tracing.operation(name, system)
+    span.__enter__()
+    return span
 
 
 def _stored(batch: Sequence[Append], places: Sequence[Place | Exception]) -> tuple[int, int]:

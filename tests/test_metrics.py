@@ -91,6 +91,19 @@ async def test_a_collector_that_raises_is_logged_once_and_ignored(caplog: pytest
         assert caplog.text.count(f"failed in {method},") == 1
 
 
+class Counting(Collected):
+    """A collector that has an `operation` of its own, which has nothing to do with tracing."""
+
+    def operation(self, name: str, system: str) -> None:
+        self.told.append((name, system))
+
+
+async def test_an_operation_that_traces_nothing_is_logged_once_and_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_store("sqlite://", metrics=Counting()) as store:
+        assert await use(store) == ["bcd", "ä"]
+    assert caplog.text.count("failed in operation,") == 1
+
+
 async def test_the_ready_made_one_logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "mcp_persist_sa.metrics")
     async with open_store("sqlite://", metrics=LoggingMetrics()) as store:
