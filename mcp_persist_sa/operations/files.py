@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
+import os
 import zlib
-from collections.abc import Generator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import (
+    AbstractContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
+from gzip import BadGzipFile, GzipFile
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any
+from secrets import token_hex
+from typing import IO, Any, Literal
 
 from mcp_persist_sa.checks import check_whole
 from mcp_persist_sa.errors import InvalidInput, PersistError, SessionNotFound
@@ -47,7 +56,7 @@ async def export_file(
     check_whole("batch_size", batch_size, 1)
     async with opened(source, reads=True) as store:
         writing = _Writing(store, Size(batch_size), on_progress)
-        with _replacing(Path(path)) as file:
+        async with _replacing(Path(path)) as file:
             await writing.run(file, session)
     return writing.moved
 
@@ -189,30 +198,38 @@ class _Packing:
             await self._shipping.add(Parcel(self._key, (stream,)))
 
 
-def _open(path: Path, mode: str) -> Any:
-    return gzip.open(path, mode) if path.name.endswith((".gz", ".gz.part")) else path.open(mode)
+def _layer(path: Path, file: IO[bytes], mode: Literal["rb", "wb"]) -> AbstractContextManager[Any]:
+    """What packs or unpacks a file, if its name says that it is to be packed."""
+    return GzipFile(path.name, mode, fileobj=file) if path.name.endswith(".gz") else nullcontext(file)
 
 
-@contextmanager
-def _replacing(path: Path) -> Generator[IO[bytes], None, None]:
-    """A file that takes the place of another when it is whole."""
-    part = path.with_name(f"{path.name}.part")
+@asynccontextmanager
+async def _replacing(path: Path) -> AsyncGenerator[IO[bytes], None]:
+    """A file that takes the place of another when it is whole, and on the disk."""
+    if not path.name:
+        raise PersistError(f"The file {str(path)!r} cannot be written: this names none.")
+    # Others may be writing one of that name.
+    part = path.with_name(f"{path.name}.{token_hex(4)}.part")
     try:
-        with _open(part, "wb") as file:
-            yield file
+        with part.open("xb") as raw:
+            with _layer(path, raw, "wb") as file:
+                yield file
+            raw.flush()
+            await asyncio.to_thread(os.fsync, raw.fileno())
         part.replace(path)
     except OSError as error:
         raise PersistError(f"The file {str(path)!r} cannot be written: {error.strerror or error}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 @contextmanager
 def _reading(path: Path) -> Generator[IO[bytes], None, None]:
     try:
-        with _open(path, "rb") as file:
+        with path.open("rb") as raw, _layer(path, raw, "rb") as file:
             yield file
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, BadGzipFile) as error:
         raise InvalidInput(f"The file {str(path)!r} is damaged: {error}.") from error
     except OSError as error:
         raise PersistError(f"The file {str(path)!r} cannot be read: {error.strerror or error}.") from error

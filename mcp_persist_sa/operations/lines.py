@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
+from types import UnionType
 from typing import Any, cast, get_args, get_type_hints
 
 from mcp_persist_sa.errors import InvalidInput
@@ -57,11 +58,12 @@ def decoded(line: bytes) -> dict[str, Any]:
     """
     try:
         values = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"A line is not JSON: {error}.") from None
-    if not isinstance(values, dict) or "type" not in values:
+    found = cast("dict[str, Any]", values) if isinstance(values, dict) else {}
+    if not isinstance(found.get("type"), str):
         raise InvalidInput("A line is no JSON object that says its type.")
-    return cast("dict[str, Any]", values)
+    return found
 
 
 def record_of(line: bytes, namespace: str) -> tuple[str, Record]:
@@ -82,7 +84,9 @@ def record_of(line: bytes, namespace: str) -> tuple[str, Record]:
 
 
 def _checked(field: str, wanted: Any, value: Any) -> Any:
-    kinds = get_args(wanted) or (wanted,)
+    if field == "metadata" and isinstance(value, dict):
+        return value  # pyright: ignore[reportUnknownVariableType]
+    kinds = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
     if wanted is Any or (value is None and type(None) in kinds):
         return value
     if datetime in kinds:
@@ -91,8 +95,6 @@ def _checked(field: str, wanted: Any, value: Any) -> Any:
         return value
     if int in kinds and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST:
         return value
-    if field == "metadata" and isinstance(value, dict):
-        return value  # pyright: ignore[reportUnknownVariableType]
     raise InvalidInput(f"A record has a {field} that cannot be.")
 
 
@@ -116,8 +118,9 @@ def _moment(field: str, value: Any) -> datetime:
     parse: Callable[[str], datetime] = datetime.fromisoformat
     try:
         moment = parse(value)
-    except (TypeError, ValueError):
+        found = moment.astimezone(timezone.utc)
+    except (TypeError, ValueError, OverflowError):
         raise InvalidInput(f"A record has a {field} that is no moment.") from None
     if moment.tzinfo is None:
         raise InvalidInput(f"A record has a {field} without a time zone.")
-    return moment.astimezone(timezone.utc)
+    return found

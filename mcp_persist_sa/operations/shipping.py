@@ -8,6 +8,9 @@ from mcp_persist_sa.operations.progress import Moved, OnProgress
 from mcp_persist_sa.operations.walking import Size
 from mcp_persist_sa.records import EventRecord, Parcel, Record, RecordBackend, StateRecord
 
+_REMEMBERED = 1000
+"""Of so many sessions the id is known at most; a copy asks for the last few alone."""
+
 
 def stops_all(error: Exception) -> bool:
     """Whether an error is the database's, not that of one session."""
@@ -34,8 +37,15 @@ class Shipping:
         """Drop the ids of sessions that are done with."""
         self._names.clear()
 
-    async def add(self, parcel: Parcel) -> None:
-        """Take a parcel, which may become a part of a greater one, and write what there is once it is enough."""
+    async def add(self, parcel: Parcel, session_id: str | None = None) -> None:
+        """Take a parcel, which may become a part of a greater one, and write what there is once it is enough.
+
+        Args:
+            parcel: Of one session.
+            session_id: Its id, where that is known; a record of the session says it too.
+        """
+        if session_id is not None:
+            self._names[parcel.session_key] = session_id
         for record in parcel.records:
             if isinstance(record, Session):
                 self._names[parcel.session_key] = record.session_id
@@ -64,6 +74,10 @@ class Shipping:
                 self._moved.count(parcel.records)
             else:
                 self._moved.fail(self.name(parcel.session_key), outcome)
+        if len(self._names) > _REMEMBERED:
+            # All are done with, but for the one that may go on.
+            last = parcels[-1].session_key
+            self._names = {last: self.name(last)}
         self.report()
 
     async def _write(self, parcels: list[Parcel]) -> list[RecordConflict | PersistError | None]:

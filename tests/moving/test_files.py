@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from mcp_persist_sa import InvalidInput, InvalidOption, PersistError, SessionNotFound, open_store
-from mcp_persist_sa.operations import copy, export_file, import_file
+from mcp_persist_sa.operations import Moved, copy, export_file, import_file, shipping
 from mcp_persist_sa.operations.lines import record_of
+from mcp_persist_sa.operations.walking import Size
+from mcp_persist_sa.records import Parcel
 from tests.contract.support import fill
 from tests.moving.conftest import Pair
 from tests.moving.support import contents, fill_all_kinds, key_of, keys
@@ -70,6 +73,29 @@ async def test_one_session_is_exported_alone(tmp_path: Path, pair: Pair) -> None
     assert _names(tmp_path) == ["one.jsonl"]
 
 
+@pytest.mark.parametrize("name", ["both.jsonl", "both.jsonl.gz"])
+async def test_exports_to_one_file_do_not_disturb_each_other(tmp_path: Path, pair: Pair, name: str) -> None:
+    source, target = await pair.source.open(), await pair.target.open()
+    await fill_all_kinds(source)
+    await asyncio.gather(*(export_file(source, tmp_path / name, batch_size=size) for size in (1, 2)))
+    assert (await import_file(tmp_path / name, target)).failures == {}
+    assert await contents(target, "session") == await contents(source, "session")
+    assert _names(tmp_path) == [name]
+
+
+async def test_names_of_sessions_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "_REMEMBERED", 10)
+    async with open_store("sqlite://") as source, open_store("sqlite://") as target:
+        shipped = shipping.Shipping(target.backend, Size(4), Moved(), None)
+        for n in range(40):
+            await source.sessions.create(f"session-{n}")
+            (record,) = await contents(source, f"session-{n}")
+            await shipped.add(Parcel(key_of(source, f"session-{n}"), (record,)))
+        known = [n for n in range(40) if shipped.name(key_of(source, f"session-{n}")) == f"session-{n}"]
+    assert known == list(range(known[0], 40))
+    assert len(known) <= 10 + 4
+
+
 def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.jsonl*"))
 
@@ -93,6 +119,7 @@ DAMAGES: dict[str, Any] = {
     "without a line": _without_a_line,
     "changed": lambda text: text.replace(b'"alice"', b'"mally"'),
     "empty": lambda text: b"",
+    "too deep": lambda text: b"[" * 100_000,
     "binary": lambda text: b"\xff\x00\x01",
     "other JSON": lambda text: b'{"type":"other"}\n',
     "of a later release": lambda text: text.replace(b'"version":1', b'"version":2', 1),
@@ -123,6 +150,10 @@ async def test_what_cannot_be_read_or_written_is_said(exported: Path, pair: Pair
         await import_file(tmp_path / "none.jsonl", target)
     with pytest.raises(PersistError, match="cannot be written"):
         await export_file(target, tmp_path / "none" / "x.jsonl")
+    for wrong in (exported / "x.jsonl", tmp_path, Path()):
+        with pytest.raises(PersistError, match="cannot be written"):
+            await export_file(target, wrong)
+    assert _names(tmp_path) == [exported.name]
     with pytest.raises(InvalidOption, match="namespace"):
         await import_file(exported, await pair.target.open(namespace="other"))
 
@@ -144,6 +175,7 @@ WRONG: list[tuple[str, str, Any]] = [
     ("event", "message", "\ud800"),
     ("event", "created_at", "yesterday"),
     ("event", "created_at", "2026-01-01T00:00:00"),
+    ("event", "created_at", "0001-01-01T00:00:00+10:00"),
     ("event", "final", 1),
     ("event", "session_key", "../../etc/passwd"),
     ("stream", "stream_key", None),
@@ -151,8 +183,10 @@ WRONG: list[tuple[str, str, Any]] = [
     ("stream", "more", 1),
     ("session", "session_id", "another"),
     ("session", "metadata", []),
+    ("session", "metadata", "abc"),
     ("state", "version", "1"),
     ("state", "type", "other"),
+    ("state", "type", []),
 ]
 
 
