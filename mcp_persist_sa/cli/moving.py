@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def _bar(title: str) -> Generator[OnProgress, None, None]:
 
 def _finish(moved: Moved, output: Output, said: str) -> None:
     """Say how it went; with exit code 1 if something failed."""
-    output.record({name: value for name, value in vars(moved).items() if name != "stage"}, said)
+    output.record({name: value for name, value in asdict(moved).items() if name != "stage"}, said)
     if not moved.failed:
         return
     if not output.as_json:
@@ -61,13 +62,6 @@ def _said(done: str, moved: Moved) -> str:
     verified = f", {moved.verified:,} compared and equal" if moved.verified else ""
     removed = f", {moved.removed:,} removed" if moved.removed else ""
     return f"{done} {moved.events:,} events of {moved.seen:,} sessions and handles{verified}{removed}."
-
-
-def _run(work: Coroutine[Any, Any, Moved]) -> Moved:
-    try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
-        raise click.Abort from None
 
 
 @click.command()
@@ -84,10 +78,11 @@ def copy(
     """Copy what the DSN SOURCE holds to the DSN TARGET, and compare both.
 
     Ids, numbers and times are kept. A copy that was interrupted goes on when it is begun again. With --follow: send
-    Ctrl-C once nobody writes to SOURCE any more; what came last is copied then, and all is compared.
+    Ctrl-C once nobody writes to SOURCE any more; what came last is copied then, and all is compared. Another one ends
+    it at once.
     """
     with errors_said(), _bar("copy") as tell:
-        moved = _run(
+        moved = asyncio.run(
             _copied(
                 source, target, follow=follow, session=session, batch_size=batch_size, mirror=mirror, on_progress=tell
             )
@@ -99,8 +94,16 @@ async def _copied(source: str, target: str, *, follow: bool, **options: Any) -> 
     if not follow:
         return await copy_stores(source, target, **options)
     until, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, until.set)
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def end() -> None:
+        until.set()
+        # What is left may take long: another signal ends it as any other command.
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+    for number in signals:
+        loop.add_signal_handler(number, end)
     return await copy_stores(source, target, until=until, **options)
 
 
@@ -118,7 +121,7 @@ def export_(chosen: Chosen, output: Output, file: Path, session: str | None, bat
             return await export_file(store, file, session, batch_size=batch_size, on_progress=tell)
 
     with _bar("export") as tell:
-        moved = _run(work(tell))
+        moved = asyncio.run(work(tell))
     _finish(moved, output, _said("Exported", moved))
 
 
@@ -143,7 +146,7 @@ def _into(chosen: Chosen, title: str, work: Callable[[Store, OnProgress], Corout
             return await work(store, tell)
 
     with _bar(title) as tell:
-        return _run(run(tell))
+        return asyncio.run(run(tell))
 
 
 @click.command("import-mcp-persist")

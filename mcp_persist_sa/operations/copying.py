@@ -17,7 +17,7 @@ from mcp_persist_sa.operations.opening import check_namespaces, opened
 from mcp_persist_sa.operations.progress import Moved, OnProgress
 from mcp_persist_sa.operations.shipping import Shipping, stops_all
 from mcp_persist_sa.operations.walking import Outlines, Size, event_pages, records
-from mcp_persist_sa.records import Outline, Parcel, Record, StreamRecord
+from mcp_persist_sa.records import Parcel, Record, StreamRecord
 from mcp_persist_sa.store import Store
 
 _TOGETHER = 50
@@ -85,7 +85,7 @@ class _Copying:
         self._left_out: set[str] = set()
 
     async def run(self, only: str | None, until: asyncio.Event | None) -> Moved:
-        if only is not None and not (await self._first_page(only)):
+        if only is not None and not await self._has(only):
             raise SessionNotFound("The source has no such session.")
         while until is not None and not until.is_set():
             began = monotonic()
@@ -103,14 +103,19 @@ class _Copying:
         self.moved.stage = stage
         self._shipping.report()
 
-    async def _first_page(self, key: str) -> list[Outline]:
-        page = await self._source.read_outline(key, after=None, limit=1, max_bytes=self._size.bytes)
-        return page.records
+    async def _has(self, key: str) -> bool:
+        """Whether the source has a session, be it one that cannot be read."""
+        async with aclosing(Outlines(self._source, key, self._size._replace(records=1)).pages()) as pages:
+            try:
+                return bool(await anext(pages))
+            except PersistError as error:
+                if stops_all(error):
+                    raise
+                return True
 
     async def _round(self, only: str | None, *, last: bool) -> None:
         moved = self.moved
-        moved.seen = moved.verified = moved.failed = 0
-        moved.failures.clear()
+        moved.begin_again()
         # What nodes have written to each other is for nobody else.
         self._left_out = {session_key(self._namespace, inbox_of(node)) for node in await self._source.nodes()}
         moved.total = 1 if only else sum([len(page) async for page in self._source.session_keys()])
@@ -208,20 +213,18 @@ class _Copying:
 
     async def _make_equal(self, key: str) -> str | None:
         """Give what differs in the end."""
+        moved, name = self.moved, self._shipping.name(key)
         difference = await self._difference(key)
         for _ in range(_ATTEMPTS):
-            if difference is None or (self._is_refused(key) and not self._mirror):
+            if difference is None or (moved.has_failed(name) and not self._mirror):
                 break
             if self._mirror:
-                self.moved.forgive(self._shipping.name(key))
+                moved.forgive(name)
                 await self._target.delete_session(key)
             await self._copy(key, Outlines(self._source, key, self._size), None)
             await self._shipping.flush()
             difference = await self._difference(key)
         return difference
-
-    def _is_refused(self, key: str) -> bool:
-        return self._shipping.name(key) in self.moved.failures
 
     async def _difference(self, key: str) -> str | None:
         here, there = (records(backend, key, self._size) for backend in (self._source, self._target))
@@ -237,7 +240,7 @@ class _Copying:
         """Remove from the target what the source has not."""
         async for page in self._target.session_keys():
             for key in page:
-                if not await self._first_page(key):
+                if not await self._has(key):
                     await self._target.delete_session(key)
                     self.moved.removed += 1
 

@@ -25,7 +25,7 @@ class Moved:
         removed: Sessions and handles that were removed because the source has them no more.
         failed: How many could not be moved.
         failures: Of the first hundred of these, what is known of the session and why.
-        stage: What is being done: `copy`, `verify`, `follow`, `done`.
+        stage: What is being done: `copy`, `verify`, `follow`, `export`, `import`, `done`.
     """
 
     seen: int = 0
@@ -39,6 +39,16 @@ class Moved:
     failures: dict[str, str] = field(default_factory=dict[str, str])
     stage: str = "copy"
 
+    def __post_init__(self) -> None:
+        """Begin without failures: those that are named are not all."""
+        self._failed: set[str] = set()
+
+    def begin_again(self) -> None:
+        """Forget what was looked at, before another round; what was written stays."""
+        self.seen = self.verified = self.failed = 0
+        self.failures.clear()
+        self._failed.clear()
+
     def count(self, records: Iterable[Record]) -> None:
         """Note what was written."""
         for record in records:
@@ -48,16 +58,22 @@ class Moved:
 
     def fail(self, session: str, why: Exception | str) -> None:
         """Note a session that could not be moved."""
-        if session in self.failures:
+        if session in self._failed:
             return
-        self.failed += 1
+        self._failed.add(session)
+        self.failed = len(self._failed)
         if len(self.failures) < _NAMED:
             self.failures[session] = str(why)
 
     def forgive(self, session: str) -> None:
         """Forget that a session could not be moved, before another attempt."""
-        if self.failures.pop(session, None) is not None:
-            self.failed -= 1
+        self._failed.discard(session)
+        self.failures.pop(session, None)
+        self.failed = len(self._failed)
+
+    def has_failed(self, session: str) -> bool:
+        """Whether a session could not be moved."""
+        return session in self._failed
 
 
 OnProgress = Callable[[Moved], None]

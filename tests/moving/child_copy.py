@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import sys
+from dataclasses import asdict
 
 from mcp_persist_sa.operations import Moved, copy
 
@@ -29,7 +30,7 @@ async def main() -> None:
 
     moved = await copy(**json.loads(sys.argv[1]), on_progress=tell)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    _say("= " + json.dumps({**vars(moved), "peak_mib": peak}))
+    _say("= " + json.dumps({**asdict(moved), "peak_mib": peak}))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from mcp_persist_sa.dsn import ENVIRONMENT
 from tests.contract.support import fill, take
 from tests.moving.conftest import COMMAND, PATIENCE, Pair, Run
 from tests.moving.support import contents, fill_all_kinds, key_of, keys
+from tests.servers.processes import ChildProcess
 
 
 async def test_a_copy_by_command(pair: Pair, run: Run) -> None:
@@ -60,6 +61,32 @@ async def test_a_copy_that_follows_ends_at_the_signal(pair: Pair, run: Run, tmp_
     assert (child.returncode, errors) == (0, b"")
     assert json.loads(out)["verified"] == 1
     assert await contents(target, "session") == await contents(source, "session")
+
+
+ENDLESS = """
+import asyncio
+
+from mcp_persist_sa.cli import main, moving
+
+async def endless(*_, until, **__):
+    print("follows", flush=True)
+    await until.wait()
+    print("ends", flush=True)
+    await asyncio.Event().wait()
+
+moving.copy_stores = endless
+main(["copy", "sqlite:///a.db", "sqlite:///b.db", "--follow"])
+"""
+
+
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, -signal.SIGTERM)])
+async def test_a_second_signal_ends_a_copy_that_follows_at_once(second: signal.Signals, code: int) -> None:
+    async with ChildProcess("-c", ENDLESS, timeout=PATIENCE) as child:
+        await child.wait_for_line("follows")
+        child.send_signal(signal.SIGINT)
+        await child.wait_for_line("ends")
+        child.send_signal(second)
+        assert await child.wait() == code, child.errors()
 
 
 async def test_what_fails_is_said_by_session(pair: Pair, run: Run) -> None:

@@ -130,9 +130,34 @@ async def test_a_record_that_cannot_be_read_stops_no_other(pair: Pair) -> None:
     for name in ("a", "b", "c"):
         await source.sessions.create(name, client_info={"name": name})
     await spoil_session(pair.source, "b")
-    moved = await copy(source, target)
-    assert (moved.failed, moved.verified) == (1, 2)
-    assert "cannot be read" in moved.failures[key_of(source, "b")]
+    for mirror in (False, True):
+        moved = await copy(source, target, mirror=mirror)
+        assert (moved.failed, moved.verified, moved.removed) == (1, 2, 0)
+        assert "cannot be read" in moved.failures[key_of(source, "b")]
+    moved = await copy(source, target, "b")
+    assert (moved.failed, moved.verified) == (1, 0)
+
+
+async def test_a_mirror_keeps_what_cannot_be_read(pair: Pair) -> None:
+    source, target = await _open(pair)
+    for name in ("a", "b"):
+        await source.sessions.create(name, client_info={"name": name})
+    await copy(source, target)
+    await spoil_session(pair.source, "b")
+    moved = await copy(source, target, mirror=True)
+    assert (moved.failed, moved.removed) == (1, 0)
+    assert len(await contents(target, "b")) == 1
+
+
+async def test_every_session_that_fails_is_counted_once(rng: Random) -> None:
+    async with Store("sqlite://") as source, Store("sqlite://") as target:
+        for n in range(150):
+            await source.sessions.create(f"session-{n}")
+            await target.sessions.create(f"session-{n}")
+        moved = await copy(source, target)
+        assert (moved.seen, moved.verified, moved.failed, len(moved.failures)) == (150, 0, 150, 100)
+        moved = await copy(source, target, mirror=True)
+        assert (moved.seen, moved.verified, moved.failed, len(moved.failures)) == (150, 150, 0, 0)
 
 
 async def test_what_cannot_begin_is_said(pair: Pair) -> None:
