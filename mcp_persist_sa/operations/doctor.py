@@ -20,6 +20,7 @@ from mcp_persist_sa.errors import (
 )
 from mcp_persist_sa.faults import Backoff
 from mcp_persist_sa.identity import RESERVED
+from mcp_persist_sa.operations.opening import check_file
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.oversight import Finding
 from mcp_persist_sa.store import Store, open_store
@@ -55,7 +56,9 @@ async def doctor(dsn: str, **options: Any) -> AsyncGenerator[Finding, None]:
         chosen = Options.of({**parsed.options, **options})
         for finding in (_drivers(parsed.kind), *_retention(chosen)):
             yield finding
-        async with open_store(dsn, **{**options, "migrate": False}) as store:
+        opening = open_store(dsn, **{**options, "migrate": False})
+        check_file(dsn)
+        async with opening as store:
             async for finding in _open(store, parsed.safe):
                 yield finding
     except PersistError as error:
@@ -119,12 +122,15 @@ async def _hearing(store: Store) -> Finding:
     mode = "polling"
     async with aclosing(store.tail(f"{RESERVED}doctor", "doctor")) as tail:
         waiting = asyncio.ensure_future(anext(tail, None))
-        async for _ in Backoff(_HEARING_PATIENCE):
-            mode = (await store.health()).notifier.mode
-            if mode in ("listening", "local"):
-                break
-        waiting.cancel()
-        await asyncio.wait({waiting})
+        try:
+            async for _ in Backoff(_HEARING_PATIENCE):
+                mode = (await store.health()).notifier.mode
+                if mode in ("listening", "local"):
+                    break
+        finally:
+            waiting.cancel()
+            # It must be at rest before the tail is closed; what became of it is of no interest.
+            await asyncio.gather(waiting, return_exceptions=True)
     if mode in ("listening", "local"):
         return Finding("hearing", "ok", "events of other processes are heard at once")
     advice = "Give the nodes a DSN past the pooler, and leave `background` on, if 50 ms to poll_interval are too slow."

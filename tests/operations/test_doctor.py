@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from mcp_persist_sa import Store
+from mcp_persist_sa import LoggingMetrics, Store
 from mcp_persist_sa.backends.sql.examining import sqlite
 from mcp_persist_sa.migrate import upgrade
 from mcp_persist_sa.operations import doctor
 from mcp_persist_sa.oversight import Finding
-from tests.contract.support import Clock, execute
+from tests.contract.support import PATIENCE, Clock, execute
 from tests.databases import Database
 from tests.migrations.support import Target
 from tests.servers import PgBouncer, PostgresServer
@@ -27,6 +29,10 @@ async def examined(dsn: str, **options: object) -> dict[str, Finding]:
     assert len({finding.check for finding in findings}) == len(findings)
     assert all(finding.advice for finding in findings if finding.status == "wrong")
     return {finding.check: finding for finding in findings}
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 def wrong(findings: dict[str, Finding]) -> list[str]:
@@ -50,7 +56,8 @@ FAILING = [
     ("redis://user:hunter2@127.0.0.1:1/0", {"timeout": 0.3}, "connection", "can be reached"),
     ("postgres//user:hunter2@h/db", {}, "DSN", "begins with"),
     ("sqlite:///x.db?pool_size=none", {}, "options", "pool_size"),
-    ("sqlite:///x.db", {"schema": "other"}, "options", "Postgres"),
+    ("sqlite://", {"schema": "other"}, "options", "Postgres"),
+    ("sqlite:///x.db", {}, "connection", "does not exist"),
     ("sqlite:////nowhere/at/all/x.db", {}, "connection", "does not exist"),
 ]
 
@@ -64,12 +71,35 @@ async def test_what_cannot_be_opened_is_a_finding(
     assert wrong(findings) == [check] == list(findings)[-1:]
     assert reason in (findings[check].advice or "")
     assert "hunter2" not in str(findings)
+    assert names(tmp_path) == []
 
 
 async def test_tables_that_are_missing_are_a_finding(postgres_database: str) -> None:
     findings = await examined(postgres_database)
     assert wrong(findings) == ["revision"]
     assert "mcp-persist-sa upgrade" in (findings["revision"].advice or "")
+
+
+class Looking(LoggingMetrics):
+    """Tells when somebody looks for a stream."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    def operation(self, name: str, system: str) -> AbstractContextManager[object]:
+        if name == "locate":
+            self.begun.set()
+        return nullcontext()
+
+
+async def test_it_is_cancelled_while_it_listens(tmp_path: Path) -> None:
+    dsn, looking = f"sqlite:///{tmp_path / 'store.db'}", Looking()
+    await upgrade(dsn)
+    examining = asyncio.ensure_future(examined(dsn, background=False, metrics=looking))
+    await asyncio.wait_for(looking.begun.wait(), PATIENCE)
+    examining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await examining
 
 
 async def test_what_is_kept_for_ever_and_done_by_nobody_is_said(shared_database: Database) -> None:
