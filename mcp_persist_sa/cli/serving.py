@@ -55,9 +55,11 @@ def serve(
 def _load(module: str, attribute: str) -> Any:
     sys.path.insert(0, str(Path.cwd()))
     try:
-        return attrgetter(attribute)(importlib.import_module(module))
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error}, which is needed for {module}:{attribute}.") from error
+    try:
+        return attrgetter(attribute)(found)
     except AttributeError as error:
         raise click.ClickException(f"{error}. Is {attribute!r} the name of the server?") from error
 

@@ -78,6 +78,15 @@ async def post(url: str, message: dict[str, Any], session_id: str | None = None)
     return await asyncio.to_thread(send)
 
 
+async def test_an_error_of_the_module_is_shown_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("import json\njson.nothing\n")
+    child = await start("shop:mcp", "--dsn", "sqlite:///shop.db", folder=tmp_path)
+    _, errors = await asyncio.wait_for(child.communicate(), 3 * PATIENCE)
+    assert child.returncode == 1
+    assert "json.nothing" in errors.decode()
+    assert "the name of the server" not in errors.decode()
+
+
 async def test_it_answers_at_the_address_that_it_is_given(tmp_path: Path) -> None:
     write_module(tmp_path)
     async with served(free_port(), tmp_path, host="127.0.0.2") as url:
