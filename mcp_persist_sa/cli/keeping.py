@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from mcp_persist_sa.cli.common import Chosen, on_database, with_output
-from mcp_persist_sa.cli.output import Output
+from mcp_persist_sa.cli.output import Output, counted
 from mcp_persist_sa.models import Purged
 from mcp_persist_sa.oversight import Rate, Stats
 
@@ -53,8 +53,7 @@ async def _stats(chosen: Chosen, *, exact: bool) -> Stats:
 def purge(chosen: Chosen, output: Output, dry_run: bool) -> None:
     """Remove what has expired or is over a limit; nodes that serve do so by themselves."""
     found = asyncio.run(_purged(chosen, dry_run=dry_run))
-    said = ", ".join(f"{count:,} {name}" for name, count in found._asdict().items())
-    output.record(found._asdict(), f"{'Would be removed' if dry_run else 'Removed'}: {said}.")
+    output.record(found._asdict(), f"{'Would be removed' if dry_run else 'Removed'}: {counted(found)}.")
 
 
 async def _purged(chosen: Chosen, *, dry_run: bool) -> Purged:

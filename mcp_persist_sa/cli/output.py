@@ -12,6 +12,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from mcp_persist_sa.models import Purged
+
 
 class Output:
     """Standard output, as the command line asks for it."""
@@ -91,6 +93,11 @@ def _text(value: Any) -> str:
     if isinstance(value, dict | list):
         return json.dumps(value, default=_plain)
     return printable(str(value))
+
+
+def counted(found: Purged) -> str:
+    """How many of what, as people read it."""
+    return ", ".join(f"{count:,} {name}" for name, count in found._asdict().items())
 
 
 def printable(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import click
 
 from mcp_persist_sa.cli.common import Chosen, on_database, with_output
-from mcp_persist_sa.cli.output import Output, printable
+from mcp_persist_sa.cli.output import Output, counted, printable
 from mcp_persist_sa.models import Event, Gap, Purged, Session, SessionStatus
 
 _LISTED = ("session_id", "status", "owner", "tenant", "client", "created_at", "last_seen_at", "expires_at")
@@ -21,13 +20,6 @@ _SHOWN = 120
 _session_id = click.argument("session_id")
 _stream = click.option("--stream", help="The stream: a request id, or _GET_stream.")
 _after = click.option("--after", metavar="EVENT_ID", help="Begin after this event.")
-
-
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        asyncio.run(work)
-    except KeyboardInterrupt:
-        raise click.Abort from None
 
 
 def _record(session: Session) -> dict[str, Any]:
@@ -66,7 +58,7 @@ def list_(
         if page.next is not None:
             click.echo(f"There may be more: --after {page.next!r}", err=True)
 
-    _run(work())
+    asyncio.run(work())
 
 
 @sessions.command()
@@ -87,7 +79,7 @@ def show(chosen: Chosen, output: Output, session_id: str) -> None:
         click.echo()
         output.rows(_STREAM, streams, nothing="It has no streams.")
 
-    _run(work())
+    asyncio.run(work())
 
 
 @sessions.command()
@@ -111,7 +103,7 @@ def events(chosen: Chosen, output: Output, session_id: str, stream: str | None, 
                     return
                 page = await store.read(session_id, after=page.event_id)
 
-    _run(work())
+    asyncio.run(work())
 
 
 @sessions.command()
@@ -138,7 +130,7 @@ def tail(
             async for item in items:
                 _print(output, item)
 
-    _run(work())
+    asyncio.run(work())
 
 
 def _print(output: Output, item: Event | Gap) -> None:
@@ -162,7 +154,7 @@ def close(chosen: Chosen, output: Output, session_id: str) -> None:
             closed = await store.sessions.close(session_id)
         output.record({"closed": closed}, "The session is closed." if closed else "It was not open.")
 
-    _run(work())
+    asyncio.run(work())
 
 
 @sessions.command()
@@ -176,10 +168,9 @@ def delete(chosen: Chosen, output: Output, session_id: str) -> None:
     async def work() -> None:
         async with chosen.store() as store:
             found: Purged = await store.sessions.delete(session_id)
-        said = ", ".join(f"{count:,} {name}" for name, count in found._asdict().items())
-        output.record(found._asdict(), f"Removed: {said}.")
+        output.record(found._asdict(), f"Removed: {counted(found)}.")
 
-    _run(work())
+    asyncio.run(work())
 
 
 COMMANDS = (sessions,)
