@@ -44,6 +44,21 @@ def sqlite_engine(dsn: DSN, options: Options) -> sa.Engine:
     return engine.execution_options(**{OURS: True})
 
 
+def foreign_sqlite_engine(dsn: DSN) -> sa.Engine:
+    """An engine for a SQLite file that is not ours: it is read, and nothing is set up there."""
+    path = Path(dsn.address).absolute()
+    if os.access(path, os.W_OK):
+        # Even who only reads leaves a log beside the file unless the end of it may be tidied up.
+        access = {"mode": "rw"}
+    else:
+        access = {"mode": "ro"} if Path(f"{path}-wal").exists() else {"immutable": "1"}
+    return sa.create_engine(
+        sa.URL.create("sqlite+pysqlite", database=path.as_uri(), query={**access, "uri": "true"}),
+        connect_args={"check_same_thread": False},
+        hide_parameters=True,
+    )
+
+
 def configure_sqlite(engine: sa.Engine | AsyncEngine, *, synchronous: str = "FULL") -> None:
     """Set up each connection of an engine of your own as the store does: write-ahead log, and the durability given.
 

@@ -21,7 +21,15 @@ from mcp_persist_sa.identity import (
 from mcp_persist_sa.integrations.calls import NODE_GONE, error_text
 from mcp_persist_sa.integrations.sdk import GET_STREAM, owner_name
 from mcp_persist_sa.models import Session
-from mcp_persist_sa.operations.mcp_persist_tables import OldEvent, OldSession, Tables, message_of, opened_tables
+from mcp_persist_sa.operations.mcp_persist_tables import (
+    SEVERAL_TENANTS,
+    OldEvent,
+    OldSession,
+    OldStream,
+    Tables,
+    message_of,
+    opened_tables,
+)
 from mcp_persist_sa.operations.opening import check_file, opened
 from mcp_persist_sa.operations.progress import Moved, OnProgress
 from mcp_persist_sa.operations.shipping import Shipping, stops_all
@@ -81,17 +89,19 @@ class _Importing:
         clock = self._options.clock
         self._now = datetime.now(timezone.utc) if clock is None else clock()
         self._session_id = ""
+        self._tenants: set[str] = set()
         self._stream_keys: dict[str, str] = {}
 
     async def run(self) -> None:
         async with aclosing(self._tables.sessions()) as pages:
             async for page in pages:
-                for old in page:
-                    await self._guarded(old.session_id, self._session(old))
+                for row in page:
+                    self.moved.seen += 1
+                    await self._guarded(row.session_id, self._session(row))
         async with aclosing(self._tables.streams()) as pages:
-            async for names in pages:
-                for name in names:
-                    await self._guarded(name.partition(":")[0], self._stream(name))
+            async for page in pages:
+                for stream in page:
+                    await self._guarded(stream.name.partition(":")[0], self._stream(stream))
         await self._shipping.flush()
         self.moved.stage = "done"
         self._shipping.report()
@@ -100,7 +110,7 @@ class _Importing:
         async with aclosing(parcels):
             try:
                 async for parcel in parcels:
-                    await self._shipping.add(parcel)
+                    await self._shipping.add(parcel, session_id)
             except (PersistError, ValueError) as error:
                 if stops_all(error):
                     raise
@@ -109,7 +119,8 @@ class _Importing:
     def _key(self, session_id: str) -> str:
         return session_key(self._options.namespace, check_session_id(session_id))
 
-    async def _session(self, old: OldSession) -> AsyncGenerator[Parcel, None]:
+    async def _session(self, row: Any) -> AsyncGenerator[Parcel, None]:
+        old = OldSession.of(row)
         params = old.handshake
         ttl = self._options.span("session_ttl")
         ends = (ttl or _CLOSED_TTL) if old.terminated else ttl
@@ -128,26 +139,32 @@ class _Importing:
         )
         yield Parcel(self._key(old.session_id), (session,))
 
-    async def _stream(self, name: str) -> AsyncGenerator[Parcel, None]:
-        session_id, colon, stream_id = name.partition(":")
+    async def _stream(self, old: OldStream) -> AsyncGenerator[Parcel, None]:
+        session_id, colon, stream_id = old.name.partition(":")
         if not colon or len(session_id) < _SHORTEST_ID:
             raise InvalidInput("This stream belongs to no session: mcp-persist was used without session scopes.")
         key = self._key(session_id)
         if session_id != self._session_id:
             await self._enter(session_id, key)
+        if len(self._tenants | old.tenants) > 1:
+            raise InvalidInput(SEVERAL_TENANTS)
+        self._tenants |= old.tenants
         escaped = escape_stream_id(stream_id)
         stream_key = self._stream_keys.get(escaped) or new_foreign_stream_key()
         writing = _Stream(stream_key, stream_id)
-        async with aclosing(self._tables.events(name, self._size.records)) as pages:
+        async with aclosing(self._tables.events(old.name, self._size.records)) as pages:
             async for page in pages:
                 if records := writing.records(page):
                     yield Parcel(key, records)
         yield Parcel(key, writing.end())
 
     async def _enter(self, session_id: str, key: str) -> None:
-        """Begin with a session, and find the streams that it has from an earlier import."""
+        """Begin with the streams of a session, and find those that it has from an earlier import."""
         self._session_id = session_id
-        self.moved.seen += 1
+        tenants = await self._tables.tenants_of(session_id)
+        self.moved.seen += not tenants
+        # Events that name no tenant are whose the session is.
+        self._tenants = {*tenants} if len(tenants) > 1 else {*tenants} - {""}
         async with aclosing(Outlines(self._backend, key, self._size).streams()) as streams:
             self._stream_keys = {
                 stream.stream_id: stream.stream_key async for stream in streams if stream.stream_key.startswith(FOREIGN)

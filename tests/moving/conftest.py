@@ -13,7 +13,8 @@ import pytest
 
 from mcp_persist_sa.dsn import ENVIRONMENT
 from tests.contract.support import Clock
-from tests.databases import Database, make
+from tests.databases import DISTINCT, Database, make
+from tests.moving.mcp_persist import Old
 
 COMMAND = str(Path(sys.executable).with_name("mcp-persist-sa"))
 PATIENCE = 60
@@ -42,6 +43,21 @@ async def pair(
     yield Pair(*made)
     for database in made:
         await database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Old:
+    """An empty database, for mcp-persist."""
+    if request.param == "sqlite":
+        return Old("sqlite", f"sqlite:///{tmp_path / 'old.db'}")
+    return Old("postgres", request.getfixturevalue("postgres_database"))
+
+
+@pytest.fixture(params=DISTINCT)
+async def new(request: pytest.FixtureRequest, new_database: Callable[[str], Database]) -> AsyncIterator[Database]:
+    made = new_database(request.param)
+    yield made
+    await made.close()
 
 
 @pytest.fixture

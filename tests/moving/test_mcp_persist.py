@@ -8,14 +8,9 @@ import gc
 import gzip
 import json
 import re
-import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import closing
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from mcp.server.mcpserver import MCPServer
 from starlette.types import Message
@@ -24,89 +19,15 @@ from mcp_persist_sa import Event, InvalidDSN, SchemaMissing, Store, StoreUnavail
 from mcp_persist_sa.integrations import asgi
 from mcp_persist_sa.operations import copy, import_mcp_persist
 from tests.contract.support import Clock, messages, rest, to_the_end
-from tests.databases import DISTINCT, Database
+from tests.databases import Database
 from tests.moving.conftest import PATIENCE, Run
+from tests.moving.mcp_persist import ANSWER, HANDSHAKE, ONE, OTHER, THEN, Old
 from tests.moving.support import contents, keys
 from tests.test_integrations import scope
-
-ONE, OTHER = "0123456789abcdef0123456789abcdef", "f123456789abcdef0123456789abcdef"
-THEN = 1893499200.25
-"""2030-01-01T12:00:00.25Z, when the clock of the tests begins."""
-
-_EVENTS = {
-    "sqlite": "CREATE TABLE {} (event_id INTEGER PRIMARY KEY AUTOINCREMENT, stream_id TEXT NOT NULL, "
-    "payload TEXT NOT NULL, created_at REAL NOT NULL{})",
-    "postgres": "CREATE TABLE {} (event_id BIGINT PRIMARY KEY, stream_id TEXT NOT NULL, payload TEXT NOT NULL, "
-    "created_at DOUBLE PRECISION NOT NULL{})",
-}
-_SESSIONS = {
-    "sqlite": "CREATE TABLE {} (session_id TEXT NOT NULL, tenant_id TEXT NOT NULL DEFAULT '', "
-    "created_at REAL NOT NULL, last_seen_at REAL NOT NULL, terminated INTEGER NOT NULL DEFAULT 0, owner TEXT{}, "
-    "PRIMARY KEY (session_id, tenant_id))",
-    "postgres": "CREATE TABLE {} (session_id TEXT NOT NULL, tenant_id TEXT NOT NULL DEFAULT '', "
-    "created_at DOUBLE PRECISION NOT NULL, last_seen_at DOUBLE PRECISION NOT NULL, "
-    "terminated BOOLEAN NOT NULL DEFAULT FALSE, owner JSONB{}, PRIMARY KEY (session_id, tenant_id))",
-}
-
-
-class Old:
-    """A database of mcp-persist, as its version 2.2.0 makes it."""
-
-    def __init__(self, kind: str, dsn: str) -> None:
-        self.kind = kind
-        self.dsn = dsn
-
-    async def execute(self, *statements: str) -> None:
-        if self.kind == "postgres":
-            connection: Any = await asyncpg.connect(self.dsn)
-            for statement in statements:
-                await connection.execute(statement)
-            await connection.close()
-            return
-        with closing(sqlite3.connect(self.dsn.removeprefix("sqlite:///"))) as file, file:
-            for statement in statements:
-                file.execute(statement)
-
-    async def create(self, events: str = "mcp_events", sessions: str = "mcp_sessions", *, old: bool = False) -> None:
-        json_type = " JSONB" if self.kind == "postgres" else " TEXT"
-        await self.execute(
-            _EVENTS[self.kind].format(events, "" if old else ", tenant_id TEXT"),
-            _SESSIONS[self.kind].format(sessions, "" if old else f", handshake{json_type}"),
-        )
-
-    async def add(self, number: int, stream: str, payload: str, table: str = "mcp_events") -> None:
-        text = payload.replace("'", "''")
-        values = f"({number}, '{stream}', '{text}', {THEN + number})"
-        await self.execute(f"INSERT INTO {table} (event_id, stream_id, payload, created_at) VALUES {values}")
-
-    async def add_session(self, session_id: str, **values: Any) -> None:
-        given = {"session_id": session_id, "created_at": THEN, "last_seen_at": THEN + 5, **values}
-        names = ", ".join(given)
-        texts = ", ".join(f"'{value}'" if isinstance(value, str) else str(value) for value in given.values())
-        await self.execute(f"INSERT INTO mcp_sessions ({names}) VALUES ({texts})")
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def old(request: pytest.FixtureRequest, tmp_path: Path) -> Old:
-    """An empty database, for mcp-persist."""
-    if request.param == "sqlite":
-        return Old("sqlite", f"sqlite:///{tmp_path / 'old.db'}")
-    return Old("postgres", request.getfixturevalue("postgres_database"))
-
-
-@pytest.fixture(params=DISTINCT)
-async def new(request: pytest.FixtureRequest, new_database: Callable[[str], Database]) -> AsyncIterator[Database]:
-    made = new_database(request.param)
-    yield made
-    await made.close()
 
 
 def _progress(n: int) -> str:
     return f'{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progress":{n}}}}}'
-
-
-ANSWER = '{"jsonrpc":"2.0","id":7,"result":{}}'
-HANDSHAKE = {"protocolVersion": "2025-11-25", "clientInfo": {"name": "c", "version": "1"}, "capabilities": {}}
 
 
 async def _fill(old: Old) -> None:
