@@ -111,7 +111,7 @@ class _Importing:
             try:
                 async for parcel in parcels:
                     await self._shipping.add(parcel, session_id)
-            except (PersistError, ValueError) as error:
+            except (PersistError, ValueError, RecursionError) as error:
                 if stops_all(error):
                     raise
                 self.moved.fail(session_id, error)

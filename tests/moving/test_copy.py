@@ -149,7 +149,7 @@ async def test_a_mirror_keeps_what_cannot_be_read(pair: Pair) -> None:
     assert len(await contents(target, "b")) == 1
 
 
-async def test_every_session_that_fails_is_counted_once(rng: Random) -> None:
+async def test_every_session_that_fails_is_counted_once() -> None:
     async with Store("sqlite://") as source, Store("sqlite://") as target:
         for n in range(150):
             await source.sessions.create(f"session-{n}")

@@ -46,6 +46,14 @@ async def test_text_that_is_no_json_stops_no_other(tmp_path: Path, store: Store,
     assert (moved.sessions, [*moved.failures]) == (1, [ONE])
 
 
+async def test_an_event_that_is_too_deep_stops_no_other(old: Old, store: Store) -> None:
+    await old.create()
+    await old.add(1, f"{ONE}:7", "[" * 100_000)
+    await old.add(2, f"{OTHER}:7", ANSWER)
+    moved = await import_mcp_persist(old.dsn, store)
+    assert (moved.events, [*moved.failures]) == (1, [ONE])
+
+
 async def test_an_event_of_no_moment_stops_no_other(old: Old, store: Store) -> None:
     await old.create()
     await old.add(1, f"{ONE}:7", ANSWER, created_at=1e20)
