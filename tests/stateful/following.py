@@ -102,6 +102,7 @@ class Following(Base):
         if holding.closed:
             return self._ends(follower, type(None))
         assert not follower.items
+        follower.look()
         return True
 
     def _ends(self, follower: Follower, *kinds: type[PersistError] | type[None]) -> bool:

@@ -95,6 +95,10 @@ class Follower:
 
     def __post_init__(self) -> None:
         self.stream_id = None if self.stream_id is None else canonical(self.stream_id)
+        self.look()
+
+    def look(self) -> None:
+        """Note the session: also one that was recorded later may be removed meanwhile."""
         self._record = self.holding.record
 
     @property
