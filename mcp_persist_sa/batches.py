@@ -50,3 +50,15 @@ class Place(NamedTuple):
 
     stream_key: str
     first_sequence: int
+
+
+class Gate(NamedTuple):
+    """Lets a batch through once.
+
+    Attributes:
+        writer_id: Who sends it.
+        batch_number: Greater than that of each batch that this writer has sent before.
+    """
+
+    writer_id: str
+    batch_number: int

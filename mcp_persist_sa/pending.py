@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from anyio import fail_after
+
 from mcp_persist_sa.batches import Append, Place
+from mcp_persist_sa.errors import Overloaded
 
 
 class Pending:
@@ -56,6 +59,68 @@ class Pending:
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
+
+
+class Room:
+    """How much may wait to be written, whoever writes it.
+
+    Attributes:
+        events: How many events wait.
+    """
+
+    def __init__(self, *, max_events: int, max_bytes: int) -> None:
+        """Make room.
+
+        Args:
+            max_events: How many events may wait.
+            max_bytes: How many bytes of messages may wait.
+        """
+        self.events = 0
+        self._bytes = 0
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._change = asyncio.Event()
+
+    def fits(self, count: int, size: int) -> bool:
+        """Whether there is room for so many events and bytes; anything fits where nothing waits."""
+        if not self.events:
+            return True
+        return self.events + count <= self._max_events and self._bytes + size <= self._max_bytes
+
+    def enter(self, pending: Pending) -> None:
+        """Take room.
+
+        Raises:
+            Overloaded: There is none.
+        """
+        count = len(pending.group.events)
+        if not self.fits(count, pending.size):
+            raise Overloaded(f"{self.events} events wait to be written. Is the database down or too slow?")
+        self.events += count
+        self._bytes += pending.size
+
+    def leave(self, pending: Pending) -> None:
+        """Give it back."""
+        self.events -= len(pending.group.events)
+        self._bytes -= pending.size
+        self._change.set()
+
+    def look_again(self) -> None:
+        """Let those look who wait for room."""
+        self._change.set()
+
+    async def change(self, deadline: float) -> None:
+        """Wait until there may be more room, or until a moment of the event loop.
+
+        Raises:
+            Overloaded: That moment has come.
+        """
+        self._change.clear()
+        try:
+            with fail_after(deadline - asyncio.get_running_loop().time()):
+                await self._change.wait()
+        except TimeoutError:
+            raise Overloaded("Too many events wait to be written. Is the database down or too slow?") from None
 
 
 def wake(waiting: asyncio.Future[None]) -> None:

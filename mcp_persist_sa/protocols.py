@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Protocol
 
-from mcp_persist_sa.batches import Append, Place
+from mcp_persist_sa.batches import Append, Gate, Place
 from mcp_persist_sa.identity import EventId
 from mcp_persist_sa.models import (
     JSONValue,
@@ -54,14 +54,20 @@ class EventBackend(Protocol):
     twice. What has expired is not served, whether it was removed or not.
     """
 
-    async def append(self, batch: Sequence[Append], batch_number: int) -> list[Place | Exception]:
+    @property
+    def writers(self) -> int:
+        """How many batches are best stored at once: two where it works while this process prepares the next."""
+        ...
+
+    async def append(self, batch: Sequence[Append], gate: Gate) -> list[Place | Exception]:
         """Store events, once, and tell where; an exception stands for a group that was refused alone.
 
-        A caller that does not learn the outcome sends the same batch again, with the same number.
+        A caller that does not learn the outcome sends the same batch again, with the same number. Batches of one writer
+        are sent one at a time; what is of one session comes from one writer.
 
         Args:
             batch: At most one final event a stream, and nothing behind it.
-            batch_number: Greater than that of each batch before; batches are sent one at a time.
+            gate: Lets the batch through once.
 
         Raises:
             StoreUnavailable: The batch may be sent again.

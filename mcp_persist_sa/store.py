@@ -26,7 +26,7 @@ from mcp_persist_sa.options import Options, warn_of_unlimited
 from mcp_persist_sa.sessions import Sessions
 from mcp_persist_sa.state import State
 from mcp_persist_sa.streams import StreamWriter
-from mcp_persist_sa.writer import Writer
+from mcp_persist_sa.writer import Writers
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
@@ -84,7 +84,7 @@ class Store(Events, Condition):
         opening = open_dsn if isinstance(self._source, str) else open_given
         found: Opened = await opening(self._source, self._options)  # type: ignore[arg-type]
         self._opened = opened = found._replace(backend=measured(found.backend, self._options.metrics))
-        self._writer = Writer(
+        self._writers = Writers(
             opened.backend,
             opened.notifier.notify,
             max_events=self._options.max_queued_events,
@@ -104,7 +104,7 @@ class Store(Events, Condition):
 
     async def _close(self, opened: Opened) -> None:
         try:
-            await self._writer.close(self._options.timeout)
+            await self._writers.close(self._options.timeout)
             await self._janitor.stop()
             await self._node.leave()
         finally:
@@ -223,7 +223,7 @@ class Store(Events, Condition):
         name = escape_stream_id(stream_id)
         group = new_append(self._key(session_id), name, events, self._options.max_message_bytes)
         _ = self._now_open
-        place = await self._writer.write(group, self._options.timeout)
+        place = await self._writers.of(group.session_key).write(group, self._options.timeout)
         return [
             str(EventId(place.stream_key, place.first_sequence + index, nonce))
             for index, nonce in enumerate(group.nonces)
@@ -247,7 +247,7 @@ class Store(Events, Condition):
             if node is None:
                 raise PersistError("A stream with a will needs a node that can be seen to live: call `join` first.")
         key, name, limit = self._key(session_id), escape_stream_id(stream_id), self._options.max_message_bytes
-        return StreamWriter(self._writer, key, name, limit, node_id=None if will is None else node, will=will)
+        return StreamWriter(self._writers.of(key), key, name, limit, node_id=None if will is None else node, will=will)
 
     async def listen(self, session_id: str, *, anew: bool = False) -> bool:
         """Take it that the client of a session listens at this node; False if it does so at another that is alive.

@@ -1,5 +1,7 @@
 """The one door to the backend for events: what arrives while a commit runs forms the next transaction.
 
+Where the database is another process, there are two writers: one prepares a batch while that of the other is stored.
+
 An event that comes alone is written at once, but for one that can wait for company. Nothing is acknowledged before it
 is committed.
 """
@@ -12,13 +14,12 @@ from collections import deque
 from collections.abc import Callable, Sequence, Set
 from math import inf
 
-from anyio import fail_after
-
-from mcp_persist_sa.batches import Append, Place
-from mcp_persist_sa.errors import AccessDenied, OutcomeUnknown, Overloaded, StoreClosed, StoreUnavailable
+from mcp_persist_sa.batches import Append, Gate, Place
+from mcp_persist_sa.errors import AccessDenied, OutcomeUnknown, StoreClosed, StoreUnavailable
 from mcp_persist_sa.faults import Backoff
 from mcp_persist_sa.hints import Hint
-from mcp_persist_sa.pending import Pending, wake
+from mcp_persist_sa.identity import new_stream_key
+from mcp_persist_sa.pending import Pending, Room, wake
 from mcp_persist_sa.protocols import EventBackend
 
 logger = logging.getLogger(__name__)
@@ -30,27 +31,21 @@ _COMPANY = 0.003
 
 
 class Writer:
-    """Writes events in the order in which they were submitted."""
+    """Writes events in the order in which they were submitted, a batch at a time."""
 
-    def __init__(
-        self, backend: EventBackend, stored: Callable[[Set[Hint]], None], *, max_events: int, max_bytes: int
-    ) -> None:
+    def __init__(self, backend: EventBackend, stored: Callable[[Set[Hint]], None], room: Room) -> None:
         """Make a writer.
 
         Args:
             backend: Where to.
             stored: Called with what has become durable.
-            max_events: How many events may wait.
-            max_bytes: How many bytes of messages may wait.
+            room: How much may wait.
         """
         self._backend = backend
         self._stored = stored
-        self._max_events = max_events
-        self._max_bytes = max_bytes
+        self._room = room
+        self._id = new_stream_key()
         self._queue: deque[Pending] = deque()
-        self._events = 0
-        self._bytes = 0
-        self._room = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._number = 0
@@ -72,10 +67,7 @@ class Writer:
         if self._closed:
             raise StoreClosed("The store is closed. Open it before use.")
         pending = Pending(group)
-        if not self._fits(len(group.events), pending.size):
-            raise Overloaded(f"{self._events} events wait to be written. Is the database down or too slow?")
-        self._events += len(group.events)
-        self._bytes += pending.size
+        self._room.enter(pending)
         self._queue.append(pending)
         if not can_wait:
             self._start()
@@ -90,11 +82,6 @@ class Writer:
         if self._running is None and self._queue:
             self._running = asyncio.create_task(self._drain())
 
-    def _fits(self, count: int, size: int) -> bool:
-        if not self._events:
-            return True
-        return self._events + count <= self._max_events and self._bytes + size <= self._max_bytes
-
     async def write(self, group: Append, timeout: float) -> Place:
         """Queue events as soon as there is room, and wait until they are durable.
 
@@ -106,8 +93,8 @@ class Writer:
             StoreUnavailable: They were not stored in time; with `OutcomeUnknown`, they may have been.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        while not (self._closed or self._fits(len(group.events), sum(group.sizes))):
-            await self._change(deadline)
+        while not (self._closed or self._room.fits(len(group.events), sum(group.sizes))):
+            await self._room.change(deadline)
         pending = self.submit(group)
         settled = pending.settled()
         alarm = asyncio.get_running_loop().call_at(deadline, wake, settled)
@@ -126,14 +113,6 @@ class Writer:
         error = (OutcomeUnknown if pending.lost else kind)(f"The events were not stored within {timeout:g} s. {reason}")
         error.__cause__ = self._trouble
         return error
-
-    async def _change(self, deadline: float) -> None:
-        self._room.clear()
-        try:
-            with fail_after(deadline - asyncio.get_running_loop().time()):
-                await self._room.wait()
-        except TimeoutError:
-            raise Overloaded("Too many events wait to be written. Is the database down or too slow?") from None
 
     async def _drain(self) -> None:
         try:
@@ -167,9 +146,7 @@ class Writer:
     def _leave(self, batch: Sequence[Pending]) -> None:
         for pending in batch:
             pending.settle(OutcomeUnknown("The store was closed while the event was written."))
-            self._events -= len(pending.group.events)
-            self._bytes -= pending.size
-        self._room.set()
+            self._room.leave(pending)
 
     async def _commit(self, batch: Sequence[Pending]) -> None:
         """Store a batch, however long it takes; a message that cannot be stored fails alone."""
@@ -186,7 +163,7 @@ class Writer:
                 if not warned:
                     logger.warning(
                         "Events cannot be stored for the moment, %(waiting)d wait: %(error)s",
-                        {"waiting": self._events, "error": error},
+                        {"waiting": self._room.events, "error": error},
                     )
                 warned = True
             except Exception as error:
@@ -199,7 +176,8 @@ class Writer:
             # Also whoever gives up before the outcome is known.
             pending.lost = True
         try:
-            places = await self._backend.append([self._opening(pending.group) for pending in batch], number)
+            groups = [self._opening(pending.group) for pending in batch]
+            places = await self._backend.append(groups, Gate(self._id, number))
         except StoreUnavailable as error:
             self._trouble = error
             if not isinstance(error, OutcomeUnknown):
@@ -238,7 +216,7 @@ class Writer:
     async def close(self, timeout: float) -> None:
         """Write what is queued, and refuse the rest after `timeout` seconds."""
         self._closed = True
-        self._room.set()
+        self._room.look_again()
         self._start()
         if self._running is not None:
             running = self._running
@@ -248,6 +226,32 @@ class Writer:
         for pending in self._queue:
             pending.settle(StoreClosed("The store was closed before the event could be written."))
         self._queue.clear()
+
+
+class Writers:
+    """As many writers as a backend is best served by. What is of one session goes through one of them, in its order."""
+
+    def __init__(
+        self, backend: EventBackend, stored: Callable[[Set[Hint]], None], *, max_events: int, max_bytes: int
+    ) -> None:
+        """Make them.
+
+        Args:
+            backend: Where to.
+            stored: Called with what has become durable.
+            max_events: How many events may wait.
+            max_bytes: How many bytes of messages may wait.
+        """
+        room = Room(max_events=max_events, max_bytes=max_bytes)
+        self._all = [Writer(backend, stored, room) for _ in range(backend.writers)]
+
+    def of(self, session_key: str) -> Writer:
+        """The writer of a session."""
+        return self._all[hash(session_key) % len(self._all)]
+
+    async def close(self, timeout: float) -> None:
+        """Write what is queued, and refuse the rest after `timeout` seconds."""
+        await asyncio.gather(*(writer.close(timeout) for writer in self._all))
 
 
 def _hints(batch: Sequence[Pending], places: Sequence[Place | Exception]) -> set[Hint]:

@@ -213,6 +213,14 @@ async def test_a_full_queue_refuses_at_once_and_leaves_a_gap(database: Database)
     assert [item if isinstance(item, Gap) else item.message for item in items] == ["1", "2", "3", Gap(4, 4), "5"]
 
 
+async def test_all_sessions_share_one_queue(database: Database) -> None:
+    store = await database.open(max_queued_events=20)
+    receipts = [store.claim(str(n), "1").append("x") for n in range(20)]
+    with pytest.raises(Overloaded, match="20 events"):
+        store.claim("20", "1").append("x")
+    await asyncio.gather(*(receipt.durable() for receipt in receipts))
+
+
 async def test_a_full_queue_counts_bytes(database: Database) -> None:
     store = await database.open(max_queued_bytes=100)
     writer = store.claim("session", "1")

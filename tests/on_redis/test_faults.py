@@ -24,7 +24,7 @@ from mcp_persist_sa import (
 from mcp_persist_sa.backends.redis.cluster import ClusterWire
 from mcp_persist_sa.backends.redis.scripts import APPEND, INDEX, SESSION, STATE
 from mcp_persist_sa.backends.redis.server import Call, Durability, Server
-from mcp_persist_sa.batches import Append, Place
+from mcp_persist_sa.batches import Append, Gate, Place
 from mcp_persist_sa.checks import new_append
 from mcp_persist_sa.dsn import parse
 from mcp_persist_sa.identity import EventId, session_key
@@ -110,10 +110,10 @@ async def test_a_batch_that_arrives_late_is_not_stored_again(server: RedisServer
     """It was sent twice, and the server is given the first sending when the second and the next batch are stored."""
     backend, _ = await open_redis(parse(server.dsn), Options())
     first = [_group("session", "a"), _group("other", "b"), _group("session", "c")]
-    places = await backend.append(first, 1)
-    assert await backend.append(first, 1) == places
-    await backend.append([_group("session", "d")], 2)
-    late = await backend.append(first, 1)
+    places = await backend.append(first, Gate("writer", 1))
+    assert await backend.append(first, Gate("writer", 1)) == places
+    await backend.append([_group("session", "d")], Gate("writer", 2))
+    late = await backend.append(first, Gate("writer", 1))
     assert isinstance(late[0], OutcomeUnknown)
     assert late[1] == places[1]
     beginning = EventId(places[0].stream_key if isinstance(places[0], Place) else "", 0, "")
@@ -124,14 +124,14 @@ async def test_a_batch_that_arrives_late_is_not_stored_again(server: RedisServer
 
 async def test_the_gate_forgets_writers_that_are_gone(server: RedisServer) -> None:
     backend, _ = await open_redis(parse(server.dsn), Options())
-    await backend.append([_group("session", "a")], 1)
+    await backend.append([_group("session", "a")], Gate("writer", 1))
     with server.client() as client:
         gate = f"{{mcp:{session_key('', 'session')}}}:g"
         for n in range(100):
             client.hset(gate, f"writer{n}", "7 1000000")
         await backend.close()
         backend, _ = await open_redis(parse(server.dsn), Options())
-        await backend.append([_group("session", "b")], 1)
+        await backend.append([_group("session", "b")], Gate("other", 1))
         assert client.hlen(gate) == 2
         assert 0 < int(client.pttl(gate)) <= 2 * 3_600_000  # type: ignore[arg-type]
     await backend.close()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from mcp_persist_sa.backends.redis.keys import Keys, milliseconds
+from mcp_persist_sa.backends.redis.keys import milliseconds
 from mcp_persist_sa.backends.redis.records import KINDS, NONE
 from mcp_persist_sa.backends.redis.retention import Retention
 from mcp_persist_sa.backends.redis.scripts import APPEND
-from mcp_persist_sa.backends.redis.server import Call, Server, Value
-from mcp_persist_sa.batches import Append, Place
+from mcp_persist_sa.backends.redis.server import Call, Value
+from mcp_persist_sa.batches import Append, Gate, Place
 from mcp_persist_sa.faults import Failure
 from mcp_persist_sa.identity import new_stream_key
 from mcp_persist_sa.models import NewEvent
-from mcp_persist_sa.options import Options
 from mcp_persist_sa.refusals import claim_refused, events_unknown, stream_claimed
 
 logger = logging.getLogger(__name__)
@@ -23,14 +22,15 @@ logger = logging.getLogger(__name__)
 class Appends(Retention):
     """Whoever writes events."""
 
-    def __init__(self, server: Server, options: Options, keys: Keys) -> None:
-        super().__init__(server, options, keys)
-        self._writer_id = new_stream_key()
+    @property
+    def writers(self) -> int:
+        """See `EventBackend`."""
+        return 2
 
-    async def append(self, batch: Sequence[Append], batch_number: int) -> list[Place | Exception]:
+    async def append(self, batch: Sequence[Append], gate: Gate) -> list[Place | Exception]:
         """See `EventBackend`."""
         parts = self._parts(batch)
-        calls = [self._append_call(part, batch_number) for part in parts]
+        calls = [self._append_call(part, gate) for part in parts]
         try:
             answers = await self._server.once(calls)
         except Failure as failure:
@@ -52,9 +52,9 @@ class Appends(Retention):
             parts.setdefault(group.session_key, []).append(group)
         return [*parts.values()]
 
-    def _append_call(self, groups: Sequence[Append], batch_number: int) -> Call:
+    def _append_call(self, groups: Sequence[Append], gate: Gate) -> Call:
         kept = milliseconds(self._options.span("event_ttl"))
-        arguments: list[Value] = [self._now(), kept, self._writer_id, batch_number]
+        arguments: list[Value] = [self._now(), kept, *gate]
         for group in groups:
             will = group.claim.will if group.claim is not None and group.claim.opening else None
             arguments.append(_head(group, has_will=will is not None))

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.backends.sql.arrivals import Gate, Results
+from mcp_persist_sa.backends.sql.arrivals import Results
 from mcp_persist_sa.backends.sql.claimed import ClaimedAppends
 from mcp_persist_sa.backends.sql.shared import SharedAppends
-from mcp_persist_sa.batches import Append, Place
+from mcp_persist_sa.batches import Append, Gate, Place
 
 
 def is_one_statement(batch: Sequence[Append]) -> bool:

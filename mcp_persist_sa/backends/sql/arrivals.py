@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -39,13 +39,6 @@ STREAM_COLUMNS = [
 ]
 _EVENT_COLUMNS = ["session_key", "stream_key", "sequence", "nonce", "final", "size", "created_at", "message"]
 _ROW = ("session_key", "stream_key", "sequence", "nonce", "final", "size", "message")
-
-
-class Gate(NamedTuple):
-    """Who sends a batch, and its number."""
-
-    writer_id: str
-    batch_number: int
 
 
 def insert_for(dialect: str) -> Any:

@@ -9,12 +9,11 @@ from typing import Any, Literal
 
 from mcp_persist_sa.backends.sql import nodes, reads, sessions, state, streams
 from mcp_persist_sa.backends.sql.appends import Appends, is_one_statement
-from mcp_persist_sa.backends.sql.arrivals import Gate
 from mcp_persist_sa.backends.sql.cutting import Cut
 from mcp_persist_sa.backends.sql.operating import Operating
 from mcp_persist_sa.backends.sql.purge import CALL
 from mcp_persist_sa.backends.sql.reading import Reading
-from mcp_persist_sa.batches import Append, Place
+from mcp_persist_sa.batches import Append, Gate, Place
 from mcp_persist_sa.compatibility import revision_of
 from mcp_persist_sa.database import Database
 from mcp_persist_sa.errors import SessionExists, SessionLimitReached
@@ -30,7 +29,6 @@ class SQLBackend(Operating):
     def __init__(self, database: Database, options: Options) -> None:
         super().__init__(database, options)
         self._appends = Appends(database.dialect, options.namespace)
-        self._writer_id = new_stream_key()
 
     def _touching(self) -> dict[str, Any]:
         """Uses are not all written down, so a session lives a little longer than its time, never shorter."""
@@ -43,8 +41,12 @@ class SQLBackend(Operating):
 
     # Events
 
-    async def append(self, batch: Sequence[Append], batch_number: int) -> list[Place | Exception]:
-        at, gate = self._now(), Gate(self._writer_id, batch_number)
+    @property
+    def writers(self) -> int:
+        return 1 if self._database.dialect == "sqlite" else 2
+
+    async def append(self, batch: Sequence[Append], gate: Gate) -> list[Place | Exception]:
+        at = self._now()
         places = await self._once(
             lambda connection: self._appends.store(connection, batch, gate, at),
             atomic=not is_one_statement(batch),

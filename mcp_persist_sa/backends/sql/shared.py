@@ -17,7 +17,6 @@ from sqlalchemy.sql.expression import CTE, FromClause
 from mcp_persist_sa.backends.sql.arrivals import (
     ARRIVALS,
     STREAM_COLUMNS,
-    Gate,
     Results,
     arrivals_at,
     insert_for,
@@ -27,7 +26,7 @@ from mcp_persist_sa.backends.sql.arrivals import (
 )
 from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, TEXT, Rows
-from mcp_persist_sa.batches import Append, Place
+from mcp_persist_sa.batches import Append, Gate, Place
 from mcp_persist_sa.identity import new_stream_key
 from mcp_persist_sa.refusals import events_unknown, stream_claimed
 from mcp_persist_sa.schema import events, open_streams, streams, writers
