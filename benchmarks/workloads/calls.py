@@ -72,7 +72,7 @@ async def _mode(bench: Bench, mode: Mode, methods: list[str]) -> None:
                 for method in methods:
                     count = bench.choose(160, 40)
                     runs = {name: partial(_one_round, each, method, count) for name, each in connected.items()}
-                    rounds = await bench.take_turns(runs, seconds=5)
+                    rounds = await bench.take_turns(runs, seconds=3)
                     series.record(
                         method,
                         {

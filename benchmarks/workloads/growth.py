@@ -41,7 +41,7 @@ async def measure(bench: Bench) -> None:
             for each in filled.values():
                 await each.grow_to(size)
             async with _opened(filled) as opened:
-                await bench.compare(warm, point, _runs(filled, opened, size), seconds=3)
+                await bench.compare(warm, point, _runs(filled, opened, size))
             if not bench.quick:
                 cold.record(point, await _cold(bench, filled, size))
     for series in (warm, cold):
