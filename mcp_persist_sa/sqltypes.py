@@ -92,6 +92,10 @@ class _Now(FunctionElement[datetime]):
     inherit_cache = True
 
 
+class _WrittenAt(_Now):
+    inherit_cache = True
+
+
 class _Span(FunctionElement[timedelta]):
     type = Duration()
     inherit_cache = True
@@ -108,6 +112,11 @@ def _database_clock(element: _Now, compiler: Any, **kw: Any) -> str:
     return f"coalesce({_as_given(element, compiler, **kw)}, statement_timestamp())"
 
 
+@compiles(_WrittenAt, "postgresql")
+def _moving_clock(element: _WrittenAt, compiler: Any, **kw: Any) -> str:
+    return f"coalesce({_as_given(element, compiler, **kw)}, clock_timestamp())"
+
+
 @compiles(_Span, "postgresql")
 def _exact_span(element: _Span, compiler: Any, **kw: Any) -> str:
     # The days of an interval have 23 or 25 hours where the clocks of the connection's time zone are changed.
@@ -121,6 +130,11 @@ def now() -> ColumnElement[datetime]:
     statement, which stands still meanwhile: no index is searched for what a volatile function gives.
     """
     return _Now(sa.bindparam("now", type_=Timestamp()))
+
+
+def written_at() -> ColumnElement[datetime]:
+    """The same, but on Postgres when the row is written: after the wait for a lock, so that times rise with numbers."""
+    return _WrittenAt(sa.bindparam("now", type_=Timestamp()))
 
 
 def _span(span: str | ColumnElement[Any]) -> _Span:

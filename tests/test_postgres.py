@@ -76,15 +76,34 @@ async def test_a_session_that_is_used_while_it_is_to_expire_is_kept(database: Da
     await store.policies.set("acme", session_ttl=60)
     await store.sessions.create("session", tenant="acme")
     now = clock.advance(minutes=10)
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     async with connected(database) as user, connected(database) as looker:
         async with user.transaction():
             await user.execute("UPDATE mcp_sessions SET last_seen_at = $1", now)
             purging = asyncio.ensure_future(store.purge())
-
-            async def waits() -> bool:
-                return await looker.fetchval(waiting) == 1
-
-            await eventually("the purge waits for the session", waits)
+            await somebody_waits(looker)
         assert await asyncio.wait_for(purging, PATIENCE) == Purged()
     assert (await store.sessions.get("session")).expires_at is not None
+
+
+async def test_the_time_of_an_event_is_that_after_the_wait_for_its_stream(database: Database) -> None:
+    """Or an event would be older than those before it, which another node has stored meanwhile."""
+    store = await database.open()
+    await fill(store, "session", "1", 1)
+    async with connected(database) as other, connected(database) as looker:
+        async with other.transaction():
+            await other.execute("SELECT 1 FROM mcp_streams FOR UPDATE")
+            appending = asyncio.ensure_future(store.append("session", "1", "2"))
+            await somebody_waits(looker)
+            meanwhile = await looker.fetchval("SELECT clock_timestamp()")
+        await asyncio.wait_for(appending, PATIENCE)
+    assert (await store.read("session", stream_id="1")).events[-1].created_at > meanwhile
+
+
+async def somebody_waits(looker: Any) -> None:
+    """Wait until a statement waits for a lock of another one."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+    async def waits() -> bool:
+        return await looker.fetchval(waiting) == 1
+
+    await eventually("a statement waits", waits)

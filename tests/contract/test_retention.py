@@ -382,3 +382,16 @@ async def test_numbers_go_on_after_everything_was_removed(database: Database, cl
     new = await fill(store, "session", "1", 2)
     assert not seen & set(new)
     assert await _numbers(store) == [8, 9]
+
+
+async def test_what_stands_before_an_expired_event_is_expired_too(database: Database, clock: Clock) -> None:
+    """Another node, whose clock is behind, has stored the second event."""
+    store = await database.open(clock=clock, event_ttl=60)
+    await store.append("session", "1", "1")
+    clock.advance(seconds=-5)
+    await store.append("session", "1", "2")
+    clock.advance(seconds=60)
+    assert (await store.read("session", stream_id="1")).items == ()
+    clock.advance(seconds=5)
+    await store.append("session", "1", "3")
+    assert messages(await store.read("session", stream_id="1")) == ["3"]

@@ -14,7 +14,7 @@ from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, INT, TEXT, Rows
 from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.schema import events
-from mcp_persist_sa.sqltypes import Timestamp, now
+from mcp_persist_sa.sqltypes import Timestamp, now, written_at
 
 Results = dict[int, Place | Exception]
 """By the identity of a group."""
@@ -81,7 +81,7 @@ def stored(arrival: FromClause, source: FromClause, *, stream_key: Any, sequence
         arrival.c.nonce,
         arrival.c.final,
         arrival.c.size,
-        now(),
+        written_at(),
         arrival.c.message,
     ).select_from(source)
     insert = postgresql.insert(events).from_select(_EVENT_COLUMNS, rows)

@@ -164,7 +164,9 @@ def read_page(
     if len(fresh) < len(found.rows):
         if after.sequence != 0:
             raise history_lost()
+        # The clocks of nodes differ: what stands before an event that has expired counts as expired, too.
         position = max(row[_SEQUENCE] for row in found.rows if row[_EXPIRED])
+        fresh = [row for row in fresh if row[_SEQUENCE] > position]
     page = _page(after.stream_key, position, fresh, more=found.more)
     finished = page.finished or (not fresh and bool(found.header.finished))
     return _of_stream(page, found.header, finished=finished)
