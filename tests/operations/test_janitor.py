@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcp_persist_sa import Purged, StoreUnavailable
+from mcp_persist_sa import Purged, Store, StoreUnavailable
 from mcp_persist_sa.backends.sql.chunks import Chunks
 from mcp_persist_sa.janitor import Janitor
 from mcp_persist_sa.options import Options
@@ -76,12 +76,18 @@ async def test_each_namespace_has_its_own(shared_database: Database) -> None:
         assert await store.backend.tend(ONE if namespace else OTHER, LEASE, PAUSE) == Purged()
 
 
+async def _with_old_events(database: Database, clock: Clock) -> Store:
+    """A store that holds a thousand events which have expired."""
+    store = await database.open(clock=clock, event_ttl=60)
+    await fill(store, "session", "1", 1000)
+    clock.advance(hours=1)
+    return store
+
+
 async def test_of_one_that_was_slow_nothing_more_is_done(
     sql_database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = await sql_database.open(clock=clock, event_ttl=60)
-    await fill(slow, "session", "1", 1000)
-    clock.advance(hours=1)
+    slow = await _with_old_events(sql_database, clock)
     began, go_on = asyncio.Event(), asyncio.Event()
     write = Chunks.write
 
@@ -116,9 +122,7 @@ async def test_of_one_that_was_slow_nothing_more_is_done(
 async def test_one_whose_lease_ran_out_goes_on_if_nobody_has_taken_it(
     sql_database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = await sql_database.open(clock=clock, event_ttl=60)
-    await fill(store, "session", "1", 1000)
-    clock.advance(hours=1)
+    store = await _with_old_events(sql_database, clock)
     write = Chunks.write
 
     async def write_slowly(self: Chunks, work: Any, *, atomic: bool = True) -> Any:
