@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mcp_persist_sa.models import NewEvent
-
 
 class Claim(NamedTuple):
     """The place of a group of events in a stream whose only writer numbers them itself.
@@ -25,6 +23,22 @@ class Claim(NamedTuple):
     will: str | None = None
 
 
+class Arrival(NamedTuple):
+    """An event that has not been stored yet.
+
+    Attributes:
+        message: JSON text, or None for a priming event.
+        final: Whether it ends its stream.
+        nonce: By which a backend knows an event that it has stored already.
+        size: The bytes of the message.
+    """
+
+    message: str | None
+    final: bool
+    nonce: str
+    size: int
+
+
 class Append(NamedTuple):
     """Events of one stream that are to be stored together, in order.
 
@@ -32,16 +46,14 @@ class Append(NamedTuple):
         session_key: Of the session.
         stream_id: Escaped.
         events: At least one; none but the last is final.
-        nonces: One for each event, by which a backend knows an event that it has stored already.
-        sizes: The bytes of each message.
+        size: The bytes of all messages.
         claim: None for a stream to which anyone may append: the backend gives the numbers.
     """
 
     session_key: str
     stream_id: str
-    events: tuple[NewEvent, ...]
-    nonces: tuple[str, ...]
-    sizes: tuple[int, ...]
+    events: tuple[Arrival, ...]
+    size: int
     claim: Claim | None = None
 
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mcp_persist_sa.batches import Append, Claim
+from mcp_persist_sa.batches import Append, Arrival, Claim
 from mcp_persist_sa.errors import InvalidInput, TooLarge
-from mcp_persist_sa.identity import new_nonces
+from mcp_persist_sa.identity import new_nonce
 from mcp_persist_sa.models import JSONValue, NewEvent
 
 
@@ -26,7 +26,7 @@ def message_size(message: str | None, limit: int) -> int:
     if "\0" in message:
         raise InvalidInput("The message has a NUL character, which JSON text writes as \\u0000.")
     try:
-        size = len(message.encode())
+        size = len(message) if message.isascii() else len(message.encode())
     except UnicodeEncodeError:
         raise InvalidInput("The message has a lone surrogate, which JSON text writes as \\ud800.") from None
     if size > limit:
@@ -44,14 +44,18 @@ def new_append(
     """
     if not events:
         raise InvalidInput("There is no event to append.")
-    sizes: list[int] = []
+    arrivals: list[Arrival] = []
+    total = 0
     for event in events:
         if not isinstance(event, NewEvent):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInput("Each event is a NewEvent(message, final).")
-        if event.final and len(sizes) < len(events) - 1:
+        message, final = event
+        if final and len(arrivals) < len(events) - 1:
             raise InvalidInput("Nothing can follow a final event in the same call.")
-        sizes.append(message_size(event.message, max_message_bytes))
-    return Append(session_key, stream_id, tuple(events), tuple(new_nonces(len(events))), tuple(sizes), claim)
+        size = message_size(message, max_message_bytes)
+        arrivals.append(Arrival(message, final, new_nonce(), size))
+        total += size
+    return Append(session_key, stream_id, tuple(arrivals), total, claim)
 
 
 def check_whole(what: str, number: int, least: int, most: int = 2**31 - 1) -> int:

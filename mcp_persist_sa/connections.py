@@ -20,11 +20,12 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from mcp_persist_sa.apart import Run, in_loop, in_thread
 from mcp_persist_sa.database import refuse_if
+from mcp_persist_sa.direct import CHECKPOINT_CHANGES, changes_of, checkpoint, transact_in_turn
 from mcp_persist_sa.faults import Fault, NotConnected, fault_of
 from mcp_persist_sa.models import PoolHealth
 from mcp_persist_sa.options import MAX_BUSY_SECONDS
 from mcp_persist_sa.threads import Threads
-from mcp_persist_sa.transactions import Work, take_turn, transact
+from mcp_persist_sa.transactions import Work, transact
 
 T = TypeVar("T")
 
@@ -42,20 +43,37 @@ class ThreadDatabase:
         self._engine = engine
         self._closed = False
         self._connections: list[sa.Connection] = []
-        self._begin = partial(take_turn, patience=min(timeout, MAX_BUSY_SECONDS))
+        self._patience = min(timeout, MAX_BUSY_SECONDS)
         self._held = threading.local()
         self._writer = Threads(1, "mcp-persist-sa-writer")
         in_memory = isinstance(engine.pool, StaticPool)
         self._reader = self._writer if in_memory else Threads(readers, "mcp-persist-sa-reader")
+        self._tidier = self._writer if in_memory else Threads(1, "mcp-persist-sa-tidier")
+        self._changes = self._tidied = 0
 
     async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
         refuse_if(self._closed)
-        if writes:
+        if not writes:
+            return await self._reader.run(partial(self._read, work))
+        try:
             return await self._writer.run(partial(self._write, work))
-        return await self._reader.run(partial(self._read, work))
+        finally:
+            self._tidy()
 
     def _write(self, work: Work[T]) -> T:
-        return self._with_connection(lambda connection: transact(connection, work, self._begin))
+        def run(connection: sa.Connection) -> T:
+            try:
+                return transact_in_turn(connection, work, self._patience)
+            finally:
+                self._changes = changes_of(connection)
+
+        return self._with_connection(run)
+
+    def _tidy(self) -> None:
+        """Bring what is in the log into the file when it has grown, beside the writer, who need not wait for that."""
+        if self._changes - self._tidied > CHECKPOINT_CHANGES and not self._tidier.busy:
+            self._tidied = self._changes
+            self._tidier.run(partial(self._with_connection, checkpoint))
 
     def _read(self, work: Work[T]) -> T:
         def run(connection: sa.Connection) -> T:
@@ -91,6 +109,7 @@ class ThreadDatabase:
         def stop() -> None:
             self._writer.close()
             self._reader.close()
+            self._tidier.close()
             for connection in self._connections:
                 connection.close()
             self._engine.dispose()

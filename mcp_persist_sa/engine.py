@@ -38,9 +38,10 @@ def sqlite_engine(dsn: DSN, options: Options) -> sa.Engine:
         poolclass=QueuePool if dsn.address else StaticPool,
         connect_args=arguments,
         hide_parameters=True,
-        **({"pool_size": options.pool_size + 2, "max_overflow": 0} if dsn.address else {}),
+        **({"pool_size": options.pool_size + 3, "max_overflow": 0} if dsn.address else {}),
     )
     configure_sqlite(engine, synchronous=options.synchronous)
+    event.listen(engine, "connect", _put_off_checkpoints)
     return engine.execution_options(**{OURS: True})
 
 
@@ -74,6 +75,13 @@ def configure_sqlite(engine: sa.Engine | AsyncEngine, *, synchronous: str = "FUL
         cursor.close()
 
     event.listen(engine.sync_engine if isinstance(engine, AsyncEngine) else engine, "connect", prepare)
+
+
+def _put_off_checkpoints(connection: Any, _record: object) -> None:
+    """A thread of our own makes them; a writer does so only where the log grows faster than that."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA wal_autocheckpoint = 2000")
+    cursor.close()
 
 
 def _check_file(path: Path) -> None:

@@ -99,9 +99,9 @@ def new_entry_id() -> str:
     return _random.text(20)
 
 
-def new_nonces(count: int) -> list[str]:
-    """Random event nonces of 48 bits each."""
-    return [_random.text(8) for _ in range(count)]
+def new_nonce() -> str:
+    """A random nonce of an event, of 48 bits."""
+    return _random.text(8)
 
 
 FOREIGN = "num-"

@@ -82,7 +82,7 @@ class Growth:
         due: set[str] = set()
         for group in batch:
             count, size = self._noted.pop(group.session_key, (0, 0))
-            count, size = count + len(group.events), size + sum(group.sizes)
+            count, size = count + len(group.events), size + group.size
             self._noted[group.session_key] = (count, size)
             if count > max_count or size > max_size:
                 due.add(group.session_key)

@@ -93,4 +93,4 @@ def _entered(tracing: Tracing, name: str, system: str) -> AbstractContextManager
 def _stored(batch: Sequence[Append], places: Sequence[Place | Exception]) -> tuple[int, int]:
     """How many events of a batch were stored, and their bytes."""
     stored = [group for group, place in zip(batch, places, strict=True) if isinstance(place, Place)]
-    return sum(len(group.events) for group in stored), sum(sum(group.sizes) for group in stored)
+    return sum(len(group.events) for group in stored), sum(group.size for group in stored)

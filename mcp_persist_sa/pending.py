@@ -15,18 +15,16 @@ class Pending:
 
     Attributes:
         group: The events.
-        size: Bytes of their messages.
         outcome: Where they are, once they are durable, or why they never will be.
         lost: Whether a reply about them was lost, so that they may be stored although nobody was told.
         given_up: Whether nobody wants them any more. Those that have their numbers already are written all the same,
             for the sake of those behind them.
     """
 
-    __slots__ = ("_waiting", "given_up", "group", "lost", "outcome", "size")
+    __slots__ = ("_waiting", "given_up", "group", "lost", "outcome")
 
     def __init__(self, group: Append) -> None:
         self.group = group
-        self.size = sum(group.sizes)
         self.outcome: Place | Exception | None = None
         self.lost = False
         self.given_up = False
@@ -94,15 +92,15 @@ class Room:
             Overloaded: There is none.
         """
         count = len(pending.group.events)
-        if not self.fits(count, pending.size):
+        if not self.fits(count, pending.group.size):
             raise Overloaded(f"{self.events} events wait to be written. Is the database down or too slow?")
         self.events += count
-        self._bytes += pending.size
+        self._bytes += pending.group.size
 
     def leave(self, pending: Pending) -> None:
         """Give it back."""
         self.events -= len(pending.group.events)
-        self._bytes -= pending.size
+        self._bytes -= pending.group.size
         self._change.set()
 
     def look_again(self) -> None:

@@ -225,8 +225,8 @@ class Store(Events, Condition):
         _ = self._now_open
         place = await self._writers.of(group.session_key).write(group, self._options.timeout)
         return [
-            str(EventId(place.stream_key, place.first_sequence + index, nonce))
-            for index, nonce in enumerate(group.nonces)
+            str(EventId(place.stream_key, sequence, event.nonce))
+            for sequence, event in enumerate(group.events, place.first_sequence)
         ]
 
     def claim(self, session_id: str, stream_id: str, *, will: str | None = None) -> StreamWriter:

@@ -107,7 +107,7 @@ class StreamWriter:
         group = new_append(self._session_key, self._stream_id, [event], self._max_message_bytes, place)
         pending = self._writer.submit(group, can_wait=can_wait)
         self._begun, self._finished = True, final
-        return Receipt(str(EventId(place.stream_key, place.first_sequence, group.nonces[0])), pending)
+        return Receipt(str(EventId(place.stream_key, place.first_sequence, group.events[0].nonce)), pending)
 
 
 class Tail:

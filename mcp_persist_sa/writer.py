@@ -93,7 +93,7 @@ class Writer:
             StoreUnavailable: They were not stored in time; with `OutcomeUnknown`, they may have been.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        while not (self._closed or self._room.fits(len(group.events), sum(group.sizes))):
+        while not (self._closed or self._room.fits(len(group.events), group.size)):
             await self._room.change(deadline)
         pending = self.submit(group)
         settled = pending.settled()
@@ -138,7 +138,7 @@ class Writer:
             pending = self._queue.popleft()
             batch.append(pending)
             count += len(group.events)
-            size += pending.size
+            size += group.size
             if group.events[-1].final:
                 finals.add(name)
         return batch

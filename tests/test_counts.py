@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import groupby
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from mcp_persist_sa import NewEvent, Store, open_store
+from mcp_persist_sa import NewEvent, Store, connections, open_store
 from tests.contract.support import fill
 
 Call = Callable[[], Awaitable[Any]]
@@ -46,6 +48,7 @@ class Counter:
 
     def __init__(self) -> None:
         self.statements: list[str] = []
+        self.threads: set[tuple[int, str]] = set()
         self.hops = 0
         self.began = asyncio.Event()
         self._tell: Callable[..., Any] = _nobody
@@ -56,6 +59,7 @@ class Counter:
 
     def _note(self, statement: str) -> None:
         self.statements.append(statement)
+        self.threads.add((threading.get_ident(), statement))
         self._tell(self.began.set)
 
     def watch_loop(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +96,7 @@ def counter() -> Iterator[Counter]:
 @pytest.fixture
 async def store(counter: Counter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
     # In the background, the file is watched for what other processes write.
+    monkeypatch.setattr(connections, "CHECKPOINT_CHANGES", inf)
     async with open_store(f"sqlite:///{tmp_path / 'store.db'}", pool_size=1, background=False) as opened:
         counter.watch_loop(monkeypatch)
         yield opened
@@ -103,7 +108,7 @@ async def test_an_event_is_one_transaction_in_one_hop(counter: Counter, store: S
         lambda: store.append("session", "1", "x"),
         lambda: writer.append("x").durable(),
     ]
-    # It begins, finds its stream, inserts the event, and commits.
+    # It begins, finds its stream (or finds that nobody has touched what it knows), inserts the event, and commits.
     assert [await counter.cost(call) for call in calls] == [Cost(statements=4, commits=1, hops=1)] * len(calls)
 
 
@@ -142,6 +147,16 @@ async def test_a_call_is_one_transaction(counter: Counter, store: Store) -> None
 
     cost = await counter.cost(call)
     assert (cost.commits, cost.hops) == (1, 1)
+
+
+async def test_the_log_is_brought_into_the_file_by_another_thread(counter: Counter, tmp_path: Path) -> None:
+    async with open_store(f"sqlite:///{tmp_path / 'store.db'}", background=False) as store:
+        while "PRAGMA wal_checkpoint(PASSIVE)" not in counter.statements:
+            await store.append_many("session", "1", [NewEvent("x")] * 100)
+        writers = {thread for thread, statement in counter.threads if "INTO mcp_events" in statement}
+        tidiers = {thread for thread, statement in counter.threads if "wal_checkpoint" in statement}
+    assert len(writers) == len(tidiers) == 1
+    assert not writers & tidiers
 
 
 async def test_a_page_is_one_statement_in_one_hop_and_writes_nothing(counter: Counter, store: Store) -> None:

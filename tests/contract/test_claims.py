@@ -170,6 +170,18 @@ async def test_a_writer_whose_stream_was_deleted_is_told(store: Store) -> None:
     assert [info async for info in store.streams("session")] == []
 
 
+async def test_also_a_writer_whose_stream_has_been_there_for_long_is_told(shared_database: Database) -> None:
+    store, other = await shared_database.open(), await shared_database.open()
+    for deleter in (store, other):
+        writer = store.claim("session", "1")
+        for _ in range(4):
+            await writer.append("a").durable()
+        await deleter.delete_events("session")
+        with pytest.raises(StreamClaimed):
+            await writer.append("b").durable()
+        assert [info async for info in store.streams("session")] == []
+
+
 # What is refused
 
 

@@ -13,7 +13,6 @@ from mcp_persist_sa.backends.redis.server import Call, Value
 from mcp_persist_sa.batches import Append, Gate, Place
 from mcp_persist_sa.faults import Failure
 from mcp_persist_sa.identity import new_stream_key
-from mcp_persist_sa.models import NewEvent
 from mcp_persist_sa.refusals import claim_refused, events_unknown, stream_claimed
 
 logger = logging.getLogger(__name__)
@@ -61,8 +60,8 @@ class Appends(Retention):
             if will is not None:
                 arguments.append(will)
             arguments += [
-                f"{nonce}{_kind(event)}{event.message or ''}"
-                for event, nonce in zip(group.events, group.nonces, strict=True)
+                f"{nonce}{KINDS[message is not None, final]}{message or ''}"
+                for message, final, nonce, _ in group.events
             ]
         return Call(APPEND, [self._keys.session(group.session_key) for group in groups], arguments)
 
@@ -73,10 +72,6 @@ def _head(group: Append, *, has_will: bool) -> str:
         return f"s {count} {final} 0 {new_stream_key()} {NONE} 0 {group.stream_id}"
     kind, node = "o" if claim.opening else "c", claim.node_id or NONE
     return f"{kind} {count} {final} {claim.first_sequence} {claim.stream_key} {node} {has_will:d} {group.stream_id}"
-
-
-def _kind(event: NewEvent) -> str:
-    return KINDS[event.message is not None, event.final]
 
 
 def _place(group: Append, key: str, first: str) -> Place | Exception:

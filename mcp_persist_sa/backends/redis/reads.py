@@ -8,7 +8,7 @@ from typing import Any
 from mcp_persist_sa.backends.redis.keys import moment
 from mcp_persist_sa.backends.redis.nodes import Nodes
 from mcp_persist_sa.backends.redis.scripts import READ, STREAMS
-from mcp_persist_sa.identity import EventId, new_nonces, unescape_stream_id, unknown_event
+from mcp_persist_sa.identity import EventId, new_nonce, unescape_stream_id, unknown_event
 from mcp_persist_sa.models import Event, Gap, Page, StreamInfo
 from mcp_persist_sa.protocols import Located
 from mcp_persist_sa.refusals import history_lost, session_expired
@@ -95,7 +95,7 @@ class Reads(Nodes):
 
     async def end_abandoned(self, session_key: str, stream_key: str) -> None:
         """See `EventBackend`."""
-        dead, nonce = "", new_nonces(1)[0]
+        dead, nonce = "", new_nonce()
         while node := await self._write(STREAMS, session_key, "end_abandoned", stream_key, dead, nonce, _GRACE):
             dead = node.decode()
             if await self._is_alive(dead):

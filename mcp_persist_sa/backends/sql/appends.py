@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from mcp_persist_sa.backends.sql.arrivals import Results
 from mcp_persist_sa.backends.sql.claimed import ClaimedAppends
+from mcp_persist_sa.backends.sql.memory import Memory
 from mcp_persist_sa.backends.sql.shared import SharedAppends
 from mcp_persist_sa.batches import Append, Gate, Place
 
@@ -41,8 +42,11 @@ class Appends:
         claimed = [group for group in batch if group.claim is not None]
         shared = [group for group in batch if group.claim is None]
         results: Results = {}
-        if claimed:
-            results |= self._claimed.store(connection, claimed, common)
+        memory = Memory.of(connection) if claimed else None
+        if memory is not None:
+            results |= self._claimed.store(connection, claimed, common, memory)
         if shared:
             results |= self._shared.store(connection, shared, gate, common)
+        if memory is not None:
+            memory.written()
         return [results[id(group)] for group in batch]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, INT, TEXT, Rows
 from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.schema import events
-from mcp_persist_sa.sqltypes import Timestamp, now, written_at
+from mcp_persist_sa.sqltypes import now, written_at
 
 Results = dict[int, Place | Exception]
 """By the identity of a group."""
@@ -37,8 +37,7 @@ STREAM_COLUMNS = [
     *("session_key", "stream_key", "stream_id", "namespace", "claimed", "finished"),
     *("last_sequence", "purged_through", "node_id", "will", "created_at", "updated_at"),
 ]
-_EVENT_COLUMNS = ["session_key", "stream_key", "sequence", "nonce", "final", "size", "created_at", "message"]
-_ROW = ("session_key", "stream_key", "sequence", "nonce", "final", "size", "message")
+_EVENT_COLUMNS = ["session_key", "stream_key", "sequence", "nonce", "final", "size", "message", "created_at"]
 
 
 def insert_for(dialect: str) -> Any:
@@ -46,11 +45,12 @@ def insert_for(dialect: str) -> Any:
     return postgresql.insert if dialect == "postgresql" else sqlite.insert
 
 
-def arrivals_at(group: Append, stream: str, first: int) -> list[list[Any]]:
+def arrivals_at(group: Append, stream: str, first: int) -> list[tuple[Any, ...]]:
     """The rows of a group's events, numbered from `first`."""
+    session_key = group.session_key
     return [
-        [group.session_key, stream, first + index, nonce, event.final, size, event.message]
-        for index, (event, nonce, size) in enumerate(zip(group.events, group.nonces, group.sizes, strict=True))
+        (session_key, stream, sequence, nonce, final, size, message)
+        for sequence, (message, final, nonce, size) in enumerate(group.events, first)
     ]
 
 
@@ -81,21 +81,25 @@ def stored(arrival: FromClause, source: FromClause, *, stream_key: Any, sequence
         arrival.c.nonce,
         arrival.c.final,
         arrival.c.size,
-        written_at(),
         arrival.c.message,
+        written_at(),
     ).select_from(source)
     insert = postgresql.insert(events).from_select(_EVENT_COLUMNS, rows)
     return insert.on_conflict_do_nothing().cte("stored")
 
 
-_ONE_EVENT = Hot(
-    sqlite.insert(events)
-    .values(created_at=sa.bindparam("now", type_=Timestamp()), **{name: sa.bindparam(name) for name in _ROW})
-    .on_conflict_do_nothing()
-)
+@cache
+def _one_event(dialect: str) -> Hot:
+    values: dict[str, Any] = {name: sa.bindparam(name) for name in _EVENT_COLUMNS}
+    return Hot(insert_for(dialect)(events).values(values).on_conflict_do_nothing())
 
 
-def store_rows(connection: sa.Connection, rows: Sequence[Sequence[Any]], at: datetime) -> None:
-    """Insert events by themselves; one that is there already is left as it is."""
+def put_events(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert events by themselves; one that is there already is left as it is.
+
+    Args:
+        connection: Where.
+        rows: Those of `arrivals_at`, each with its time at the end.
+    """
     if rows:
-        _ONE_EVENT.for_each(connection, _ROW, rows, {"now": at})
+        _one_event(connection.dialect.name).for_each(connection, _EVENT_COLUMNS, rows)

@@ -6,7 +6,7 @@ and nothing else is touched. All of it can be repeated: the numbers are fixed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import cached_property
 from typing import Any
 
@@ -20,10 +20,11 @@ from mcp_persist_sa.backends.sql.arrivals import (
     arrivals_at,
     insert_for,
     new_stream,
-    store_rows,
+    put_events,
     stored,
 )
 from mcp_persist_sa.backends.sql.hot import Hot
+from mcp_persist_sa.backends.sql.memory import Memory
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, TEXT, Rows
 from mcp_persist_sa.batches import Append, Claim, Place
 from mcp_persist_sa.refusals import claim_refused
@@ -45,7 +46,9 @@ _CLAIMS = Rows(
 )
 
 
-_OPENING, _FINISHED, _LAST = 3, 4, 5
+_STREAM, _OPENING, _FINISHED, _LAST = 2, 3, 4, 5
+
+Arrivals = Sequence[tuple[Any, ...]]
 
 
 class ClaimedAppends:
@@ -54,30 +57,56 @@ class ClaimedAppends:
     def __init__(self, dialect: str) -> None:
         self._dialect = dialect
 
-    def store(self, connection: sa.Connection, groups: Sequence[Append], common: dict[str, Any]) -> Results:
+    def store(
+        self, connection: sa.Connection, groups: Sequence[Append], common: dict[str, Any], memory: Memory
+    ) -> Results:
         """Store groups of events; those of a stream that is not theirs are refused."""
-        rows = _claim_rows(groups)
-        values = common | _CLAIMS.values(self._dialect, rows)
         arrivals = [row for group in groups for row in arrivals_at(group, *_claim(group)[:2])]
         if self._dialect == "postgresql":
-            values |= ARRIVALS.values(self._dialect, arrivals)
-            known = _keys(self._at_once.rows(connection, values))
-            if len(known) < len(rows):
-                # An earlier sending, on whose end the statement had to wait, is seen by the next one only.
-                known |= _keys(self._at_once.rows(connection, values))
+            known = self._at_once(connection, groups, arrivals, common)
         else:
-            known = self._in_steps(connection, rows, values, arrivals)
+            known = self._in_steps(connection, groups, arrivals, common, memory)
         return {id(group): _place(group, known) for group in groups}
 
+    def _at_once(
+        self, connection: sa.Connection, groups: Sequence[Append], arrivals: Arrivals, common: dict[str, Any]
+    ) -> Set[str]:
+        rows = _claim_rows(groups)
+        values = common | _CLAIMS.values(self._dialect, rows) | ARRIVALS.values(self._dialect, arrivals)
+        known = _keys(self._all.rows(connection, values))
+        if len(known) < len(rows):
+            # An earlier sending, on whose end the statement had to wait, is seen by the next one only.
+            known |= _keys(self._all.rows(connection, values))
+        return known
+
     def _in_steps(
-        self, connection: sa.Connection, rows: list[list[Any]], values: dict[str, Any], arrivals: list[list[Any]]
+        self,
+        connection: sa.Connection,
+        groups: Sequence[Append],
+        arrivals: Arrivals,
+        common: dict[str, Any],
+        memory: Memory,
+    ) -> Set[str]:
+        known: Set[str] = {_claim(group).stream_key for group in groups}
+        if any(_begins_or_ends(group) for group in groups) or not memory.holds(known):
+            known = self._kept_in_steps(connection, _claim_rows(groups), common, memory)
+            arrivals = [row for row in arrivals if row[1] in known]
+        put_events(connection, [(*row, common["now"]) for row in arrivals])
+        return known
+
+    def _kept_in_steps(
+        self, connection: sa.Connection, rows: list[list[Any]], common: dict[str, Any], memory: Memory
     ) -> set[str]:
-        if any(row[_OPENING] for row in rows):
+        """Open and end streams, and tell which there are then."""
+        values = common | _CLAIMS.values(self._dialect, rows)
+        opening = {row[_STREAM] for row in rows if row[_OPENING]}
+        if opening:
             self._open.rows(connection, values)
         known = _keys(self._known.rows(connection, values))
-        store_rows(connection, [row for row in arrivals if row[1] in known], values["now"])
         if any(row[_FINISHED] and not row[_OPENING] for row in rows):
             self._end.rows(connection, values)
+        # What was opened is not committed yet.
+        memory.learn(known - opening)
         return known
 
     @cached_property
@@ -136,7 +165,7 @@ class ClaimedAppends:
         )
 
     @cached_property
-    def _at_once(self) -> Hot:
+    def _all(self) -> Hot:
         opened = self._opening().returning(streams.c.stream_key).cte("opened")
         # Locked, or a session that is deleted at this moment would leave events without a stream.
         present = self._knowing().with_for_update(key_share=True, of=streams).cte("present")
@@ -156,6 +185,10 @@ def _claim(group: Append) -> Claim:
     return group.claim
 
 
+def _begins_or_ends(group: Append) -> bool:
+    return _claim(group).opening or group.events[-1].final
+
+
 def _claim_rows(groups: Sequence[Append]) -> list[list[Any]]:
     """One row a stream: whether it begins and ends in this batch."""
     rows: dict[str, list[Any]] = {}
@@ -168,7 +201,7 @@ def _claim_rows(groups: Sequence[Append]) -> list[list[Any]]:
     return list(rows.values())
 
 
-def _place(group: Append, known: set[str]) -> Place | Exception:
+def _place(group: Append, known: Set[str]) -> Place | Exception:
     claim = _claim(group)
     if claim.stream_key in known:
         return Place(claim.stream_key, claim.first_sequence)

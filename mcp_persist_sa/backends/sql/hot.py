@@ -7,16 +7,13 @@ parameters in their places. Results are as the driver gives them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from itertools import repeat
 from operator import methodcaller
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.engine import OURS
-from mcp_persist_sa.faults import DriverError
+from mcp_persist_sa.direct import is_ours, sqlite_driver, translated
 
 Values = Mapping[str, Any]
 
@@ -50,20 +47,21 @@ class _Compiled:
             return self._named(row)
         return tuple(row)
 
-    def rows(self, names: Sequence[str], rows: Sequence[Sequence[Any]], common: Values) -> list[Any]:
-        """The parameters of many executions; the values that are common to all go by name."""
-        places = {name: place for place, name in enumerate(names)}
-        columns: list[Iterable[Any]] = []
-        for name, default, convert in self._parameters:
-            place = places.get(name)
-            values = [common.get(name, default)] if place is None else [row[place] for row in rows]
-            converted = values if convert is None else [convert(value) for value in values]
-            columns.append(repeat(converted[0], len(rows)) if place is None else converted)
-        found = zip(*columns, strict=True)
+    def rows(self, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Any]:
+        """The parameters of many executions, from rows that hold them under these names."""
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+        found = zip(*(_converted(columns[name], convert) for name, _, convert in self._parameters), strict=True)
         return [self._named(row) for row in found] if self._by_name else list(found)
 
     def _named(self, row: Sequence[Any]) -> dict[str, Any]:
         return dict(zip((parameter.name for parameter in self._parameters), row, strict=True))
+
+
+def _converted(column: Sequence[Any], convert: Callable[[Any], Any] | None) -> Iterable[Any]:
+    """A column as the driver takes it; each value is converted once, however often it is there."""
+    if convert is None:
+        return column
+    return map({value: convert(value) for value in {*column}}.__getitem__, column)
 
 
 def _converter(parameter: sa.BindParameter[Any], dialect: sa.Dialect) -> Callable[[Any], Any] | None:
@@ -95,26 +93,25 @@ class Hot:
             result = connection.exec_driver_sql(compiled.text, row)
             yield from result.all() if result.returns_rows else ()
             return
-        try:
+        with translated:
             yield from direct(compiled.text, row)
-        except (OSError, asyncio.TimeoutError):
-            raise
-        except Exception as error:
-            raise DriverError(str(error)) from error
 
-    def for_each(
-        self, connection: sa.Connection, names: Sequence[str], rows: Sequence[Sequence[Any]], common: Values
-    ) -> None:
+    def for_each(self, connection: sa.Connection, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Run it for each row.
 
         Args:
             connection: Where.
-            names: Of the parameters that a row holds.
+            names: Of the parameters, in the order of a row.
             rows: At least one.
-            common: The other parameters by their names.
         """
         compiled = self._for(connection)
-        connection.exec_driver_sql(compiled.text, compiled.rows(names, rows, common))
+        values = compiled.rows(names, rows)
+        driver = sqlite_driver(connection)
+        if driver is None:
+            connection.exec_driver_sql(compiled.text, values)
+            return
+        with translated:
+            driver.executemany(compiled.text, values)
 
     def _for(self, connection: sa.Connection) -> _Compiled:
         dialect = connection.dialect
@@ -135,23 +132,17 @@ class Rowwise:
 
     def each(self, connection: sa.Connection, values: Values) -> Generator[Any, None, None]:
         """The rows of the form that suits the connection."""
-        is_row_by_row = connection.dialect.driver == "pysqlite" and is_ours(connection)
-        return (self._row_by_row if is_row_by_row else self._at_once).each(connection, values)
-
-
-def is_ours(connection: sa.Connection) -> bool:
-    """Whether it is of an engine of our own: to another one, somebody may have hooked something."""
-    return bool(connection.get_execution_options().get(OURS))
+        form = self._at_once if sqlite_driver(connection) is None else self._row_by_row
+        return form.each(connection, values)
 
 
 def _direct(connection: sa.Connection) -> Callable[[str, Any], Iterable[Any]] | None:
     """How to run a statement on the driver's own connection; None where SQLAlchemy has to be asked."""
-    if not is_ours(connection):
-        return None
-    pooled: Any = connection.connection
-    if connection.dialect.driver == "pysqlite":
-        return pooled.driver_connection.execute
-    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+    sqlite = sqlite_driver(connection)
+    if sqlite is not None:
+        return sqlite.execute
+    if is_ours(connection) and connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        pooled: Any = connection.connection
         run_async = pooled.dbapi_connection.run_async
         return lambda text, row: run_async(methodcaller("fetch", text, *row))
     return None

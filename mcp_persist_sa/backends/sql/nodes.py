@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from mcp_persist_sa.backends.sql.arrivals import insert_for
 from mcp_persist_sa.backends.sql.reading import SESSION, of_stream, this_stream
-from mcp_persist_sa.identity import new_nonces
+from mcp_persist_sa.identity import new_nonce
 from mcp_persist_sa.schema import events, nodes, sessions, streams
 from mcp_persist_sa.sqltypes import after, before, now
 
@@ -116,7 +116,7 @@ def end_abandoned(connection: sa.Connection, session_key: str, stream_key: str, 
         "session_key": session_key,
         "stream_key": stream_key,
         "sequence": last,
-        "nonce": new_nonces(1)[0],
+        "nonce": new_nonce(),
         "final": True,
         "size": len(taken.will.encode()),
         "created_at": now(),

@@ -8,8 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mcp_persist_sa.backends.sql import outlines
-from mcp_persist_sa.backends.sql.arrivals import insert_for
-from mcp_persist_sa.backends.sql.hot import Hot
+from mcp_persist_sa.backends.sql.arrivals import insert_for, put_events
 from mcp_persist_sa.backends.sql.reading import SESSION, of_stream
 from mcp_persist_sa.errors import RecordConflict
 from mcp_persist_sa.models import Session
@@ -27,7 +26,6 @@ _OPEN = sa.select(streams.c.stream_id, streams.c.stream_key).where(
     _IS_OPEN,
 )
 _FORGET = sa.delete(events).where(of_stream, events.c.sequence <= sa.bindparam("through", type_=sa.BigInteger()))
-_EVENT = ("session_key", "stream_key", "sequence", "nonce", "final", "size", "created_at", "message")
 
 
 class Parcels:
@@ -39,9 +37,6 @@ class Parcels:
         self._put_session = self._upsert(sessions, but=("listener",))
         self._put_state = self._upsert(session_state, value=sa.bindparam("value", type_=sa.Text()))
         self._put_stream = self._upsert(streams)
-        self._put_events = Hot(
-            self._insert(events).values({name: sa.bindparam(name) for name in _EVENT}).on_conflict_do_nothing()
-        )
 
     def _upsert(self, table: sa.Table, *, but: Sequence[str] = (), **values: Any) -> Any:
         names = [column.name for column in table.c if column.name not in but]
@@ -79,8 +74,7 @@ class Parcels:
             if record.stream_key in news.cut:
                 through = {"for_session": session_key, "for_stream": record.stream_key}
                 connection.execute(_FORGET, {**through, "through": record.purged_through})
-        if news.events:
-            self._put_events.for_each(connection, _EVENT, [_row(session_key, event) for event in news.events], {})
+        put_events(connection, [_row(session_key, event) for event in news.events])
 
 
 def _present(connection: sa.Connection, session_key: str, sought: Sought) -> Present:
@@ -103,15 +97,7 @@ def _present(connection: sa.Connection, session_key: str, sought: Sought) -> Pre
     return present
 
 
-def _row(session_key: str, event: EventRecord) -> list[Any]:
+def _row(session_key: str, event: EventRecord) -> tuple[Any, ...]:
     size = 0 if event.message is None else len(event.message.encode())
-    return [
-        session_key,
-        event.stream_key,
-        event.sequence,
-        event.nonce,
-        event.final,
-        size,
-        event.created_at,
-        event.message,
-    ]
+    place = (session_key, event.stream_key, event.sequence, event.nonce)
+    return (*place, event.final, size, event.message, event.created_at)

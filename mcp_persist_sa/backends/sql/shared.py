@@ -21,7 +21,7 @@ from mcp_persist_sa.backends.sql.arrivals import (
     arrivals_at,
     insert_for,
     new_stream,
-    store_rows,
+    put_events,
     stored,
 )
 from mcp_persist_sa.backends.sql.hot import Hot
@@ -68,7 +68,7 @@ class SharedAppends:
             self._finish.rows(connection, values)
         places = _places(groups, growth, grown)
         if self._dialect != "postgresql":
-            store_rows(connection, _placed_arrivals(groups, places), common["now"])
+            put_events(connection, [(*row, common["now"]) for row in _placed_arrivals(groups, places)])
         return places
 
     @cached_property
@@ -147,7 +147,7 @@ def _stored_before(connection: sa.Connection, group: Append) -> Place | Exceptio
         .where(
             events.c.session_key == group.session_key,
             streams.c.stream_id == group.stream_id,
-            events.c.nonce == group.nonces[0],
+            events.c.nonce == group.events[0].nonce,
         )
     ).first()
     if first is None:
@@ -166,10 +166,10 @@ def _growth_rows(groups: Sequence[Append]) -> list[list[Any]]:
     return [rows[name] for name in sorted(rows)]
 
 
-def _numbered_arrivals(groups: Sequence[Append]) -> list[list[Any]]:
+def _numbered_arrivals(groups: Sequence[Append]) -> list[tuple[Any, ...]]:
     """The events, each with its position among those of its stream in this batch."""
     counts: dict[Name, int] = {}
-    rows: list[list[Any]] = []
+    rows: list[tuple[Any, ...]] = []
     for group in groups:
         name = (group.session_key, group.stream_id)
         first = counts.get(name, 0) + 1
@@ -196,8 +196,8 @@ def _places(groups: Sequence[Append], growth: Sequence[Sequence[Any]], grown: Se
     return places
 
 
-def _placed_arrivals(groups: Sequence[Append], places: Results) -> list[list[Any]]:
-    rows: list[list[Any]] = []
+def _placed_arrivals(groups: Sequence[Append], places: Results) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
     for group in groups:
         place = places[id(group)]
         if isinstance(place, Place):
