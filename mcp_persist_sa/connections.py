@@ -29,6 +29,9 @@ from mcp_persist_sa.transactions import Work, transact
 
 T = TypeVar("T")
 
+_SPARE = 2
+"""As many connections as events are written on at a time."""
+
 
 class ThreadDatabase:
     """A SQLite engine of our own: one thread writes, others read.
@@ -134,6 +137,9 @@ class AsyncDatabase:
         self._alone = asyncio.Lock() if self.dialect == "sqlite" else None
         self._patience = timeout if bounded and self._alone is None else None
         self._read_alone = isinstance(engine.pool, StaticPool)
+        self._spare: list[AsyncConnection] = []
+        self._most_spare = _SPARE if owned and self.dialect != "sqlite" else 0
+        self._connecting = 0
 
     async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
         refuse_if(self._closed)
@@ -157,7 +163,7 @@ class AsyncDatabase:
             return await self._run(work, atomic=atomic, writes=writes)
 
     async def _run(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
-        connection = await self._connect(atomic=atomic)
+        connection = self._spare.pop() if self._spare and not atomic else await self._connect(atomic=atomic)
         try:
             commit = writes and (atomic or self.dialect == "sqlite")
             run: Work[T] = (lambda c: transact(c, work)) if commit else work
@@ -165,20 +171,38 @@ class AsyncDatabase:
                 result = await connection.run_sync(run)
         except BaseException as error:
             await _give_up(connection, error)
+            if fault_of(error) is Fault.LOST:
+                # Those at hand are most likely lost, too; the pool knows since when.
+                await self._empty_hand()
             raise
-        await connection.close()
+        await self._give_back(connection, atomic=atomic)
         return result
+
+    async def _give_back(self, connection: AsyncConnection, *, atomic: bool) -> None:
+        """Keep a connection at hand, as it is, unless somebody waits for the pool, which takes as long as a read."""
+        if atomic or self._connecting or len(self._spare) >= self._most_spare or connection.in_transaction():
+            await connection.close()
+        else:
+            self._spare.append(connection)
 
     async def _connect(self, *, atomic: bool) -> AsyncConnection:
         """A connection; the isolation of a caller's engine, which may be none at all, is not what the store needs."""
+        self._connecting += 1
         try:
+            await self._empty_hand()
             with fail_after(self.timeout):
                 connection = await self._engine.connect()
         except Exception as error:
             raise NotConnected from error
+        finally:
+            self._connecting -= 1
         if self.dialect != "sqlite":
             await connection.execution_options(isolation_level="READ COMMITTED" if atomic else "AUTOCOMMIT")
         return connection
+
+    async def _empty_hand(self) -> None:
+        while self._spare:
+            await self._spare.pop().close()
 
     def apart(self) -> AbstractAsyncContextManager[Run]:
         refuse_if(self._closed)
@@ -186,12 +210,13 @@ class AsyncDatabase:
 
     def pool(self) -> PoolHealth | None:
         pool = self._engine.pool
-        return PoolHealth(pool.size(), pool.checkedout()) if isinstance(pool, QueuePool) else None
+        return PoolHealth(pool.size(), pool.checkedout() - len(self._spare)) if isinstance(pool, QueuePool) else None
 
     async def close(self) -> None:
         self._closed = True
         if self._running:
             await asyncio.wait(self._running)
+        await self._empty_hand()
         if self._owned:
             await self._engine.dispose()
 

@@ -19,19 +19,15 @@ from mcp_persist_sa.sqltypes import now, written_at
 Results = dict[int, Place | Exception]
 """By the identity of a group."""
 
-ARRIVALS = Rows(
-    "arrivals",
-    (
-        ("session_key", TEXT),
-        ("stream", TEXT),
-        ("position", BIG),
-        ("nonce", TEXT),
-        ("final", FLAG),
-        ("size", INT),
-        ("message", TEXT),
-    ),
+_OF_STREAM = (
+    *(("stream", TEXT), ("position", BIG), ("nonce", TEXT)),
+    *(("final", FLAG), ("size", INT), ("message", TEXT)),
 )
-"""The stream is a key, and the position its number, or a stream id and the position in the batch."""
+ARRIVALS = Rows("arrivals", (("session_key", TEXT), *_OF_STREAM))
+"""The stream is an id, and the position that among those of the batch."""
+
+NUMBERED = Rows("arrivals", _OF_STREAM)
+"""The stream is a key, by which the session is known, and the position its number there."""
 
 STREAM_COLUMNS = [
     *("session_key", "stream_key", "stream_id", "namespace", "claimed", "finished"),
@@ -72,10 +68,10 @@ def new_stream(source: FromClause, *, claimed: Any, finished: Any, last_sequence
     )
 
 
-def stored(arrival: FromClause, source: FromClause, *, stream_key: Any, sequence: Any) -> CTE:
+def stored(arrival: FromClause, source: FromClause, *, session_key: Any, stream_key: Any, sequence: Any) -> CTE:
     """The insertion of events as a part of a statement; one that is there already is left as it is."""
     rows = sa.select(
-        arrival.c.session_key,
+        session_key,
         stream_key,
         sequence,
         arrival.c.nonce,

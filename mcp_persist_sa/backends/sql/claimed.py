@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.sql.expression import FromClause
+from sqlalchemy.sql.expression import CTE, FromClause
 
 from mcp_persist_sa.backends.sql.arrivals import (
-    ARRIVALS,
+    NUMBERED,
     STREAM_COLUMNS,
     Results,
     arrivals_at,
@@ -46,6 +46,8 @@ _CLAIMS = Rows(
 )
 
 
+_KEPT = Rows("kept", (("session_key", TEXT), ("stream_key", TEXT), ("node_id", TEXT)))
+
 _STREAM, _OPENING, _FINISHED, _LAST = 2, 3, 4, 5
 
 Arrivals = Sequence[tuple[Any, ...]]
@@ -71,8 +73,11 @@ class ClaimedAppends:
     def _at_once(
         self, connection: sa.Connection, groups: Sequence[Append], arrivals: Arrivals, common: dict[str, Any]
     ) -> Set[str]:
+        values = common | NUMBERED.values(self._dialect, [row[1:] for row in arrivals])
+        if not any(_begins_or_ends(group) for group in groups):
+            return _keys(self._more.rows(connection, values | _KEPT.values(self._dialect, _kept_rows(groups))))
         rows = _claim_rows(groups)
-        values = common | _CLAIMS.values(self._dialect, rows) | ARRIVALS.values(self._dialect, arrivals)
+        values |= _CLAIMS.values(self._dialect, rows)
         known = _keys(self._all.rows(connection, values))
         if len(known) < len(rows):
             # An earlier sending, on whose end the statement had to wait, is seen by the next one only.
@@ -119,7 +124,7 @@ class ClaimedAppends:
 
     @cached_property
     def _known(self) -> Hot:
-        return Hot(self._knowing())
+        return Hot(_knowing(self._claims))
 
     @cached_property
     def _end(self) -> Hot:
@@ -143,13 +148,6 @@ class ClaimedAppends:
         ).where(claim.c.opening, ~taken)
         return insert_for(self._dialect)(streams).from_select(STREAM_COLUMNS, opening).on_conflict_do_nothing()
 
-    def _knowing(self) -> Any:
-        claim = self._claims
-        same = (streams.c.session_key == claim.c.session_key) & (streams.c.stream_key == claim.c.stream_key)
-        # A node that was taken for dead has lost its streams.
-        kept = streams.c.node_id.is_not_distinct_from(claim.c.node_id)
-        return sa.select(streams.c.stream_key).select_from(streams.join(claim, same & kept))
-
     def _ending(self) -> Any:
         claim = self._claims
         return (
@@ -166,14 +164,33 @@ class ClaimedAppends:
 
     @cached_property
     def _all(self) -> Hot:
-        opened = self._opening().returning(streams.c.stream_key).cte("opened")
-        # Locked, or a session that is deleted at this moment would leave events without a stream.
-        present = self._knowing().with_for_update(key_share=True, of=streams).cte("present")
-        known = sa.union(sa.select(opened.c.stream_key), sa.select(present.c.stream_key)).cte("known")
-        arrival = ARRIVALS.relation(self._dialect)
+        opened = self._opening().returning(streams.c.stream_key, streams.c.session_key).cte("opened")
+        known = sa.union(sa.select(opened), sa.select(_locked(self._claims))).cte("known")
+        return Hot(sa.select(known.c.stream_key).add_cte(self._stored(known), self._ending().cte("ended")))
+
+    @cached_property
+    def _more(self) -> Hot:
+        """For streams that go on: what is in between neither opens nor ends any."""
+        known = _locked(_KEPT.relation(self._dialect))
+        return Hot(sa.select(known.c.stream_key).add_cte(self._stored(known)))
+
+    def _stored(self, known: CTE) -> CTE:
+        arrival = NUMBERED.relation(self._dialect)
         source = arrival.join(known, known.c.stream_key == arrival.c.stream)
-        insert = stored(arrival, source, stream_key=arrival.c.stream, sequence=arrival.c.position)
-        return Hot(sa.select(known.c.stream_key).add_cte(insert, self._ending().cte("ended")))
+        place = {"session_key": known.c.session_key, "stream_key": known.c.stream_key}
+        return stored(arrival, source, **place, sequence=arrival.c.position)
+
+
+def _knowing(claim: FromClause) -> Any:
+    same = (streams.c.session_key == claim.c.session_key) & (streams.c.stream_key == claim.c.stream_key)
+    # A node that was taken for dead has lost its streams.
+    kept = streams.c.node_id.is_not_distinct_from(claim.c.node_id)
+    return sa.select(streams.c.stream_key, streams.c.session_key).select_from(streams.join(claim, same & kept))
+
+
+def _locked(claim: FromClause) -> CTE:
+    """Or a session that is deleted at this moment would leave events without a stream."""
+    return _knowing(claim).with_for_update(key_share=True, of=streams).cte("present")
 
 
 def _keys(rows: list[Any]) -> set[str]:
@@ -187,6 +204,12 @@ def _claim(group: Append) -> Claim:
 
 def _begins_or_ends(group: Append) -> bool:
     return _claim(group).opening or group.events[-1].final
+
+
+def _kept_rows(groups: Sequence[Append]) -> list[tuple[Any, ...]]:
+    """One row a stream."""
+    claims = {_claim(group).stream_key: group for group in groups}
+    return [(group.session_key, key, _claim(group).node_id) for key, group in claims.items()]
 
 
 def _claim_rows(groups: Sequence[Append]) -> list[list[Any]]:

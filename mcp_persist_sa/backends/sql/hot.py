@@ -65,6 +65,9 @@ def _converted(column: Sequence[Any], convert: Callable[[Any], Any] | None) -> I
 
 
 def _converter(parameter: sa.BindParameter[Any], dialect: sa.Dialect) -> Callable[[Any], Any] | None:
+    if isinstance(parameter.type, sa.ARRAY):
+        # Drivers take lists as they are; to look at each item costs more than to send it.
+        return None
     return parameter.type.dialect_impl(dialect).bind_processor(dialect)
 
 

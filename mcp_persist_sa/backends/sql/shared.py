@@ -119,7 +119,9 @@ class SharedAppends:
             target, (arrival.c.session_key == grown.c.session_key) & (arrival.c.stream == grown.c.stream_id)
         )
         place = grown.c.last_sequence - growth.c["count"] + arrival.c.position
-        insert = stored(arrival, source, stream_key=grown.c.stream_key, sequence=place)
+        insert = stored(
+            arrival, source, session_key=arrival.c.session_key, stream_key=grown.c.stream_key, sequence=place
+        )
         return Hot(sa.select(gate.c.batch, grown).select_from(gate.outerjoin(grown, sa.true())).add_cte(insert))
 
 
