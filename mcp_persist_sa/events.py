@@ -127,9 +127,10 @@ class Events(Part):
         place, skip = (await self._event(session_id, after), "") if after is not None else (None, "")
         if from_now:
             place, skip = await tail.end(name or "")
-        async with aclosing(tail.items(name, place, skip=skip)) as items:
-            async for item in items:
-                yield item
+        async with aclosing(tail.pages(name, place, skip=skip)) as pages:
+            async for items in pages:
+                for item in items:
+                    yield item
 
     subscribe = tail
     """What following a stream is called where many consumers do it."""

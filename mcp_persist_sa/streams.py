@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from time import monotonic
 
@@ -141,12 +141,12 @@ class Tail:
             return None, place.stream_key
         return (place if last.event_id is None else EventId.parse(last.event_id)), ""
 
-    async def items(
+    async def pages(
         self, stream_id: str | None, place: EventId | None, *, skip: str = ""
-    ) -> AsyncGenerator[Event | Gap, None]:
-        """Yield what follows a place, until the stream or its session ends.
+    ) -> AsyncGenerator[Sequence[Event | Gap], None]:
+        """Yield what follows a place, some at a time, until the stream or its session ends.
 
-        Between pages neither a connection nor a cursor is held, however slowly the items are taken.
+        Between pages neither a connection nor a cursor is held, however slowly they are taken.
 
         Args:
             stream_id: Escaped; looked for where there is no place yet. With a place, it may be None for any.
@@ -174,8 +174,7 @@ class Tail:
                     async for page in pages:
                         if stream_id is not None and escape_stream_id(page.stream_id) != stream_id:
                             raise unknown_event()
-                        for item in page.items:
-                            yield item
+                        yield page.items
                 assert page is not None
                 if page.finished or page.closed:
                     return

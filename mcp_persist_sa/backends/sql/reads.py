@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -30,72 +31,106 @@ _ONE_MORE = sa.bindparam("one_more", type_=sa.Integer())
 
 
 class _Header(NamedTuple):
-    """What every row says first: how the stream is, and what stands at the place."""
+    """What comes before the rows of events, in the places of their columns: how the stream is, and what stands where.
+
+    Attributes:
+        purged_through: Up to which number events were removed.
+        place_nonce: Of the event at the place, also if it is the last one that was removed.
+        finished: Whether the stream has ended.
+        stream_id: Escaped.
+        session_closed: Whether the session was closed.
+        nothing: A column of events alone.
+        neither: Another one.
+        session_over: Whether the session has expired.
+        abandoned: Whether the node that should have ended the stream is gone.
+    """
 
     purged_through: int
-    purged_nonce: str | None
+    place_nonce: str | None
     finished: bool
     stream_id: str
     session_closed: bool
+    nothing: None
+    neither: None
     session_over: bool
     abandoned: bool
-    anchor_nonce: str | None
 
 
-_ANCHOR = events.alias("anchor")
-_HEADER = [
-    *(streams.c.purged_through, streams.c.purged_nonce, streams.c.finished, streams.c.stream_id),
-    *(session_closed.label("session_closed"), session_over.label("session_over"), abandoned.label("abandoned")),
-    _ANCHOR.c.nonce.label("anchor_nonce"),
-]
-_EVENT = [events.c[name] for name in ("sequence", "nonce", "message", "final", "created_at", "size")]
-_SEQUENCE, _SIZE, _EXPIRED = len(_HEADER), len(_HEADER) + len(_EVENT) - 1, len(_HEADER) + len(_EVENT)
+class _Row(NamedTuple):
+    """An event, with two columns that only a header has."""
 
-_at_place = (_ANCHOR.c.session_key == SESSION) & (_ANCHOR.c.stream_key == STREAM) & (_ANCHOR.c.sequence == _PLACE)
-_stream = streams.outerjoin(_ANCHOR, _at_place)
+    sequence: int
+    nonce: str
+    final: bool
+    message: str | None
+    expired: bool
+    created_at: Any
+    size: int
+    nothing: None
+    neither: None
+
+
+_EXPIRED, _SIZE = _Row._fields.index("expired"), _Row._fields.index("size")
+
+_anchor = events.alias("anchor")
+_at_place = (_anchor.c.session_key == SESSION) & (_anchor.c.stream_key == STREAM) & (_anchor.c.sequence == _PLACE)
+_purged = sa.case((streams.c.purged_through == _PLACE, streams.c.purged_nonce))
+_header = (
+    sa.select(
+        streams.c.purged_through.label("sequence"),
+        sa.func.coalesce(_anchor.c.nonce, _purged).label("nonce"),
+        streams.c.finished.label("final"),
+        streams.c.stream_id.label("message"),
+        session_closed.label("expired"),
+        sa.null().label("created_at"),
+        sa.null().label("size"),
+        session_over.label("session_over"),
+        abandoned.label("abandoned"),
+    )
+    .select_from(streams.outerjoin(_anchor, _at_place))
+    .where(this_stream)
+)
 
 
 class _Direction(NamedTuple):
-    """A way to read a stream: forwards from a place, or backwards."""
+    """A way to read a stream: forwards from a place, or backwards. The header comes first."""
 
     where: Any
     expired: Any
     order: Callable[[Any], Any]
 
-    def row_by_row(self) -> Any:
-        """For rows that are fetched one by one, until there are enough: SQLite's. It goes along the primary key."""
+    def _rows(self) -> Any:
         return (
-            sa.select(*_HEADER, *_EVENT, self.expired.label("expired"))
-            .select_from(_stream.outerjoin(events, of_stream & self.where))
-            .where(this_stream)
+            sa.select(
+                *(events.c.sequence, events.c.nonce, events.c.final, events.c.message),
+                *(self.expired.label("expired"), events.c.created_at, events.c.size),
+            )
+            .where(of_stream, self.where)
             .order_by(self.order(events.c.sequence))
             .limit(_ONE_MORE)
+            .subquery("rows")
         )
+
+    def row_by_row(self) -> Any:
+        """For rows that are fetched one by one, until there are enough: SQLite's. It goes along the primary key."""
+        return sa.union_all(_header, sa.select(self._rows(), sa.null(), sa.null()))
 
     def at_once(self) -> Any:
         """For rows that are sent all at once: not more bytes of them than a page has, and the event behind these.
 
         The first event that has bytes is always in a page, so the one behind it is sent however many those are.
         """
-        rows = (
-            sa.select(*_EVENT, self.expired.label("expired"))
-            .where(of_stream, self.where)
-            .order_by(self.order(events.c.sequence))
-            .limit(_ONE_MORE)
-            .subquery("rows")
-        )
+        rows = self._rows()
         in_order = self.order(rows.c.sequence)
         before = sa.func.sum(rows.c.size).over(order_by=in_order, rows=(None, -1))
         before_last = sa.func.sum(rows.c.size).over(order_by=in_order, rows=(None, -2))
         running = sa.select(rows, before.label("before"), before_last.label("before_last")).subquery("running")
         before_fit = sa.func.coalesce(running.c.before, 0) <= sa.bindparam("max_bytes", type_=sa.BigInteger())
         fits = before_fit | (sa.func.coalesce(running.c.before_last, 0) == 0)
-        page: Any = sa.select(running).where(fits).subquery("page")
-        # Once, and not for each event.
-        once: Any = sa.select(*_HEADER).select_from(_stream).where(this_stream).cte("header")
-        header: Any = once.prefix_with("MATERIALIZED", dialect="postgresql")
-        joined = header.outerjoin(page, sa.true())
-        return sa.select(header, page).select_from(joined).order_by(self.order(page.c.sequence))
+        of_event: list[Any] = [running.c[column.name] for column in rows.c]
+        page: Any = sa.select(*of_event, sa.null(), sa.null()).where(fits)
+        both: Any = sa.union_all(_header, page).subquery("both")
+        return sa.select(both).order_by(both.c.session_over.is_(None), self.order(both.c.sequence))
 
 
 _FORWARDS = _Direction(events.c.sequence > _PLACE, is_expired, sa.asc)
@@ -116,12 +151,12 @@ def _values_at(session_key: str, place: EventId, reading: Reading, limit: int, m
     )
 
 
-class _Rows(NamedTuple):
+class _Found(NamedTuple):
     """The rows of a page.
 
     Attributes:
         header: How the stream is.
-        rows: Of its events.
+        rows: Of its events: each the values of a `_Row`.
         more: Whether others follow.
     """
 
@@ -130,23 +165,28 @@ class _Rows(NamedTuple):
     more: bool
 
 
-def _fetched(statement: Rowwise, connection: sa.Connection, values: dict[str, Any]) -> _Rows:
+def _fetched(statement: Rowwise, connection: sa.Connection, values: dict[str, Any]) -> _Found:
     """As many rows as the limits of a page allow; the first that has bytes always."""
     rows: list[Any] = []
-    limit, most, read, more = values["limit"], values["max_bytes"], 0, False
-    for row in statement.each(connection, values):
-        size = row[_SIZE] or 0
-        if len(rows) == limit or (read and read + size > most):
-            more = True
-            break
-        read += size
-        rows.append(row)
-    if not rows:
+    limit, most, read = values["limit"], values["max_bytes"], 0
+    with closing(statement.each(connection, values)) as found:
+        header = _header_of(next(found, None))
+        for row in found:
+            size = row[_SIZE]
+            if len(rows) == limit or (read and read + size > most):
+                return _Found(header, rows, more=True)
+            read += size
+            rows.append(row)
+    return _Found(header, rows, more=False)
+
+
+def _header_of(row: Any) -> _Header:
+    if row is None:
         raise unknown_event()
-    header = _Header._make(rows[0][:_SEQUENCE])
+    header = _Header(*row)
     if header.session_over:
         raise session_expired()
-    return _Rows(header, [] if rows[0][_SEQUENCE] is None else rows, more)
+    return header
 
 
 def read_page(
@@ -158,15 +198,15 @@ def read_page(
     position = _start(found.header, after)
     while after.sequence == 0 and found.more and found.rows[-1][_EXPIRED]:
         # A page of events that have expired and were not removed yet.
-        position = found.rows[-1][_SEQUENCE]
+        position = found.rows[-1][0]
         found = _fetched(_AFTER, connection, {**values, "place": position})
     fresh = [row for row in found.rows if not row[_EXPIRED]]
     if len(fresh) < len(found.rows):
         if after.sequence != 0:
             raise history_lost()
         # The clocks of nodes differ: what stands before an event that has expired counts as expired, too.
-        position = max(row[_SEQUENCE] for row in found.rows if row[_EXPIRED])
-        fresh = [row for row in fresh if row[_SEQUENCE] > position]
+        position = max(row[0] for row in found.rows if row[_EXPIRED])
+        fresh = [row for row in fresh if row[0] > position]
     page = _page(after.stream_key, position, fresh, more=found.more)
     finished = page.finished or (not fresh and bool(found.header.finished))
     return _of_stream(page, found.header, finished=finished)
@@ -176,22 +216,21 @@ def _start(header: _Header, after: EventId) -> int:
     """The number behind which the page begins, once it is sure that the place is what it was."""
     if after.sequence == 0:
         return header.purged_through
-    nonce = header.anchor_nonce
-    if nonce is None and header.purged_through == after.sequence:
-        nonce = header.purged_nonce
-    if nonce != after.nonce:
+    if header.place_nonce != after.nonce:
         raise history_lost()
     return after.sequence
 
 
 def _page(stream_key: str, position: int, rows: Sequence[Any], *, more: bool) -> Page:
     items: list[Event | Gap] = []
-    event = None
-    for row in rows:
-        sequence, nonce, message, final, created_at, *_ = row[_SEQUENCE:]
+    event = written_at = at = None
+    for sequence, nonce, final, message, _, created_at, *_ in rows:
         if sequence != position + 1:
             items.append(Gap(position + 1, sequence - 1))
-        event = Event(f"{stream_key}.{sequence}.{nonce}", sequence, message, bool(final), moment(created_at))
+        if at is None or created_at != written_at:
+            # Events of one batch have the same time.
+            written_at, at = created_at, moment(created_at)
+        event = Event(f"{stream_key}.{sequence}.{nonce}", sequence, message, bool(final), at)
         items.append(event)
         position = sequence
     return Page(tuple(items), event and event.event_id, event is not None and event.final, False, more)
@@ -205,7 +244,7 @@ def read_before(
     if before.nonce:
         _start(found.header, before)
     rows = found.rows[::-1]
-    page = _page(before.stream_key, rows[0][_SEQUENCE] - 1 if rows else 0, rows, more=found.more)
+    page = _page(before.stream_key, rows[0][0] - 1 if rows else 0, rows, more=found.more)
     at_end = not rows and not before.nonce and bool(found.header.finished)
     return _of_stream(page, found.header, finished=page.finished or at_end)
 
