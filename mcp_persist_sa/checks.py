@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mcp_persist_sa.batches import Append, Arrival, Claim
+from mcp_persist_sa.batches import Append, Arrival
 from mcp_persist_sa.errors import InvalidInput, TooLarge
 from mcp_persist_sa.identity import new_nonce
 from mcp_persist_sa.models import JSONValue, NewEvent
@@ -34,9 +34,12 @@ def message_size(message: str | None, limit: int) -> int:
     return size
 
 
-def new_append(
-    session_key: str, stream_id: str, events: Sequence[NewEvent], max_message_bytes: int, claim: Claim | None = None
-) -> Append:
+def new_arrival(message: str | None, final: bool, limit: int) -> Arrival:
+    """Check an event and give it its nonce. Raises as `message_size`."""
+    return Arrival(message, final, new_nonce(), message_size(message, limit))
+
+
+def new_append(session_key: str, stream_id: str, events: Sequence[NewEvent], max_message_bytes: int) -> Append:
     """Check events and make them ready to be written.
 
     Raises:
@@ -45,17 +48,13 @@ def new_append(
     if not events:
         raise InvalidInput("There is no event to append.")
     arrivals: list[Arrival] = []
-    total = 0
     for event in events:
         if not isinstance(event, NewEvent):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInput("Each event is a NewEvent(message, final).")
-        message, final = event
-        if final and len(arrivals) < len(events) - 1:
+        if event.final and len(arrivals) < len(events) - 1:
             raise InvalidInput("Nothing can follow a final event in the same call.")
-        size = message_size(message, max_message_bytes)
-        arrivals.append(Arrival(message, final, new_nonce(), size))
-        total += size
-    return Append(session_key, stream_id, tuple(arrivals), total, claim)
+        arrivals.append(new_arrival(*event, max_message_bytes))
+    return Append(session_key, stream_id, tuple(arrivals), sum(arrival.size for arrival in arrivals))
 
 
 def check_whole(what: str, number: int, least: int, most: int = 2**31 - 1) -> int:

@@ -28,7 +28,7 @@ class Pending:
         self.outcome: Place | Exception | None = None
         self.lost = False
         self.given_up = False
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: tuple[asyncio.Future[None], ...] = ()
 
     @property
     def wanted(self) -> bool:
@@ -46,7 +46,7 @@ class Pending:
         """A future that is done once there is an outcome; to cancel it changes nothing."""
         waiting = asyncio.get_running_loop().create_future()
         if self.outcome is None:
-            self._waiting.append(waiting)
+            self._waiting += (waiting,)
         else:
             waiting.set_result(None)
         return waiting

@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from time import monotonic
 
-from mcp_persist_sa.batches import Claim, Place
-from mcp_persist_sa.checks import new_append
+from mcp_persist_sa.batches import Append, Claim, Place
+from mcp_persist_sa.checks import new_arrival
 from mcp_persist_sa.errors import PersistError
 from mcp_persist_sa.hints import Notifier
 from mcp_persist_sa.identity import EventId, escape_stream_id, new_stream_key, unknown_event
-from mcp_persist_sa.models import Event, Gap, NewEvent, Page
+from mcp_persist_sa.models import Event, Gap, Page
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.pending import Pending
 from mcp_persist_sa.protocols import EventBackend
@@ -101,13 +101,14 @@ class StreamWriter:
         """
         if self._finished:
             raise PersistError("The stream has ended; claim it anew.")
-        place = Claim(self._stream_key, self._next, not self._begun, self._node_id, self._will)
+        sequence = self._next
         self._next += 1
-        event = NewEvent(message, final)
-        group = new_append(self._session_key, self._stream_id, [event], self._max_message_bytes, place)
+        event = new_arrival(message, final, self._max_message_bytes)
+        place = Claim(self._stream_key, sequence, not self._begun, self._node_id, self._will)
+        group = Append(self._session_key, self._stream_id, (event,), event.size, place)
         pending = self._writer.submit(group, can_wait=can_wait)
         self._begun, self._finished = True, final
-        return Receipt(str(EventId(place.stream_key, place.first_sequence, group.events[0].nonce)), pending)
+        return Receipt(str(EventId(self._stream_key, sequence, event.nonce)), pending)
 
 
 class Tail:

@@ -132,15 +132,13 @@ class Writer:
         finals: set[tuple[str, str]] = set()
         while self._queue and count < _BATCH_EVENTS and size < _BATCH_BYTES:
             group = self._queue[0].group
-            name = (group.session_key, group.stream_id)
-            if name in finals:
+            if finals and (group.session_key, group.stream_id) in finals:
                 break
-            pending = self._queue.popleft()
-            batch.append(pending)
+            batch.append(self._queue.popleft())
             count += len(group.events)
             size += group.size
             if group.events[-1].final:
-                finals.add(name)
+                finals.add((group.session_key, group.stream_id))
         return batch
 
     def _leave(self, batch: Sequence[Pending]) -> None:
@@ -176,7 +174,9 @@ class Writer:
             # Also whoever gives up before the outcome is known.
             pending.lost = True
         try:
-            groups = [self._opening(pending.group) for pending in batch]
+            groups = [pending.group for pending in batch]
+            if self._unopened:
+                groups = [self._opening(group) for group in groups]
             places = await self._backend.append(groups, Gate(self._id, number))
         except StoreUnavailable as error:
             self._trouble = error
@@ -185,7 +185,8 @@ class Writer:
                     pending.lost = lost
             raise
         self._trouble = None
-        self._unopened -= {pending.group.claim.stream_key for pending in batch if pending.group.claim is not None}
+        if self._unopened:
+            self._unopened -= {group.claim.stream_key for group in groups if group.claim is not None}
         for pending, place in zip(batch, places, strict=True):
             pending.settle(place)
         self._tell(_hints(batch, places))
