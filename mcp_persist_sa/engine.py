@@ -80,7 +80,7 @@ def configure_sqlite(engine: sa.Engine | AsyncEngine, *, synchronous: str = "FUL
 def _put_off_checkpoints(connection: Any, _record: object) -> None:
     """A thread of our own makes them; a writer does so only where the log grows faster than that."""
     cursor = connection.cursor()
-    cursor.execute("PRAGMA wal_autocheckpoint = 2000")
+    cursor.execute("PRAGMA wal_autocheckpoint = 8000")
     cursor.close()
 
 
