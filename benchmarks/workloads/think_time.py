@@ -25,11 +25,11 @@ async def measure(bench: Bench) -> None:
     async with bench.contestants(without=["fastmcp", "bare driver"]) as contestants:
         for callers in bench.choose([10, 50, 200], [50]):
             runs = {
-                name: partial(_one_round, store, callers, bench.choose(1.0, 0.5))
+                name: partial(_one_round, store, callers, 0.5)
                 for each in contestants
                 for name, store in each.ways_to_store.items()
             }
-            rounds = await bench.take_turns(runs, seconds=2.5)
+            rounds = await bench.take_turns(runs, seconds=1.5)
             point = f"{callers} callers"
             middle.record(point, {name: [each[49] for each in figures] for name, figures in rounds.items()})
             slowest.record(point, {name: [each[98] for each in figures] for name, figures in rounds.items()})
