@@ -11,11 +11,10 @@ from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
 from contextlib import closing, contextmanager
 from itertools import groupby
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
-import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.pool import AsyncAdaptedQueuePool
-
+from mcp_persist_sa.connections import AsyncDatabase
+from mcp_persist_sa.transactions import Work
 from tests.contract.beside import events
 from tests.contract.support import execute
 from tests.databases import Database
@@ -110,27 +109,26 @@ async def bounded(*calls: Awaitable[Any]) -> list[Any]:
 
 
 class Pools:
-    """The connections that are in use, as SQLAlchemy's pools of asyncio engines count them."""
+    """The connections of asyncio engines that stores use, but for those that they keep at hand."""
 
     def __init__(self) -> None:
-        self._pools: set[AsyncAdaptedQueuePool] = set()
-
-    def _note(self, connection: sa.Connection) -> None:
-        pool = connection.engine.pool
-        if isinstance(pool, AsyncAdaptedQueuePool):
-            self._pools.add(pool)
+        self._databases: set[AsyncDatabase] = set()
 
     @contextmanager
     def watching(self) -> Generator[None, None, None]:
-        event.listen(sa.Engine, "engine_connect", self._note)
-        try:
+        attempt = AsyncDatabase.attempt
+
+        async def noted(database: AsyncDatabase, work: Work[Any], *, atomic: bool, writes: bool) -> Any:
+            self._databases.add(database)
+            return await attempt(database, work, atomic=atomic, writes=writes)
+
+        with patch.object(AsyncDatabase, "attempt", noted):
             yield
-        finally:
-            event.remove(sa.Engine, "engine_connect", self._note)
 
     @property
     def in_use(self) -> int:
-        return sum(pool.checkedout() for pool in self._pools)
+        pools = [database.pool() for database in self._databases]
+        return sum(pool.in_use for pool in pools if pool is not None)
 
 
 CLIENTS = (

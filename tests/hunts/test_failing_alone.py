@@ -16,8 +16,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from mcp_persist_sa import Event, Gap, NewEvent, PersistError, Store, StoreUnavailable, StreamClaimed
-from mcp_persist_sa.backends.sql import hot
+from mcp_persist_sa import Event, Gap, NewEvent, PersistError, Store, StoreUnavailable, StreamClaimed, direct
 from mcp_persist_sa.faults import DriverError
 from tests.contract.support import to_the_end
 from tests.databases import Database
@@ -153,7 +152,7 @@ def _errors_counted() -> Generator[list[str], None, None]:
 
     event.listen(sa.Engine, "handle_error", note)
     try:
-        with patch.object(hot, "DriverError", Noted):
+        with patch.object(direct, "DriverError", Noted):
             yield seen
     finally:
         event.remove(sa.Engine, "handle_error", note)
