@@ -74,7 +74,8 @@ class ThreadDatabase:
 
     def _tidy(self) -> None:
         """Bring what is in the log into the file when it has grown, beside the writer, who need not wait for that."""
-        if self._changes - self._tidied > CHECKPOINT_CHANGES and not self._tidier.busy:
+        has_grown = self._changes - self._tidied > CHECKPOINT_CHANGES
+        if has_grown and not (self._tidier.busy or self._closed):
             self._tidied = self._changes
             self._tidier.run(partial(self._with_connection, checkpoint))
 
