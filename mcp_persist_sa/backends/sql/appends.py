@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 
 import sqlalchemy as sa
 
@@ -19,13 +20,17 @@ def is_one_statement(batch: Sequence[Append]) -> bool:
     return not any(group.claim is None and group.events[-1].final for group in batch)
 
 
+# Their statements are compiled once in a process, however many stores it opens.
+_claimed_appends, _shared_appends = cache(ClaimedAppends), cache(SharedAppends)
+
+
 class Appends:
     """The statements for one dialect and namespace."""
 
     def __init__(self, dialect: str, namespace: str) -> None:
         self._namespace = namespace
-        self._claimed = ClaimedAppends(dialect)
-        self._shared = SharedAppends(dialect)
+        self._claimed = _claimed_appends(dialect)
+        self._shared = _shared_appends(dialect)
 
     def store(
         self, connection: sa.Connection, batch: Sequence[Append], gate: Gate, at: datetime | None
