@@ -66,13 +66,13 @@ AT_MOST: dict[tuple[str, str], dict[str, float]] = {
 }
 """Figures of our own that should not be passed, whatever the peer does."""
 
-WAYS = {CLAIM: "", TEXT: "text ", PARSED: "parsed ", OURS: ""}
+_WAYS = {CLAIM: "", TEXT: "text ", PARSED: "parsed ", OURS: ""}
 """The ways of this package that are held to the targets, and how they are called beside them."""
 
 
 def verdict(series: Series, point: str) -> str:
     """The target of a point, and which of our ways meet it; empty where there is none."""
-    ways = {name: called for name, called in WAYS.items() if name in series.points[point]}
+    ways = {name: called for name, called in _WAYS.items() if name in series.points[point]}
     target = TARGETS.get((series.title, series.backend), {}).get(point)
     limit = AT_MOST.get((series.title, series.backend), {}).get(point)
     if target is not None:
