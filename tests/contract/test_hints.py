@@ -149,16 +149,17 @@ async def test_whoever_waits_is_told_that_the_store_was_closed(nodes: Database) 
 async def _following(
     stack: AsyncExitStack, store: Store, writer: Store, sessions: int
 ) -> list[AsyncGenerator[object, None]]:
-    """Tails, one a session, which have seen an event each and wait."""
+    """Tails, one a session, which have seen two events: while one knows of none, a late hint makes it look twice."""
     tails: list[AsyncGenerator[object, None]] = []
     for n in range(sessions):
         await writer.sessions.create(f"session-{n}")
         tails.append(await stack.enter_async_context(aclosing(store.tail(f"session-{n}", "1"))))
-    first = [asyncio.ensure_future(take(tail, 1)) for tail in tails]
-    await _hears(store, sessions)
-    for n in range(sessions):
-        await writer.append(f"session-{n}", "1", "first")
-    await asyncio.gather(*first)
+    for text in ("first", "second"):
+        taken = [asyncio.ensure_future(take(tail, 1)) for tail in tails]
+        await _hears(store, sessions)
+        for n in range(sessions):
+            await writer.append(f"session-{n}", "1", text)
+        await asyncio.gather(*taken)
     return tails
 
 
