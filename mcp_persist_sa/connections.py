@@ -52,7 +52,7 @@ class ThreadDatabase:
         in_memory = isinstance(engine.pool, StaticPool)
         self._reader = self._writer if in_memory else Threads(readers, "mcp-persist-sa-reader")
         self._tidier = self._writer if in_memory else Threads(1, "mcp-persist-sa-tidier")
-        self._changes = self._tidied = 0
+        self._logged = 0
 
     async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
         refuse_if(self._closed)
@@ -65,18 +65,18 @@ class ThreadDatabase:
 
     def _write(self, work: Work[T]) -> T:
         def run(connection: sa.Connection) -> T:
+            before = changes_of(connection)
             try:
                 return transact_in_turn(connection, work, self._patience)
             finally:
-                self._changes = changes_of(connection)
+                self._logged += changes_of(connection) - before
 
         return self._with_connection(run)
 
     def _tidy(self) -> None:
         """Bring what is in the log into the file when it has grown, beside the writer, who need not wait for that."""
-        has_grown = self._changes - self._tidied > CHECKPOINT_CHANGES
-        if has_grown and not (self._tidier.busy or self._closed):
-            self._tidied = self._changes
+        if self._logged > CHECKPOINT_CHANGES and not (self._tidier.busy or self._closed):
+            self._logged = 0
             self._tidier.run(partial(self._with_connection, checkpoint))
 
     def _read(self, work: Work[T]) -> T:
