@@ -99,6 +99,20 @@ async def test_the_time_of_an_event_is_that_after_the_wait_for_its_stream(databa
     assert (await store.read("session", stream_id="1")).events[-1].created_at > meanwhile
 
 
+async def test_who_waits_for_the_pool_gets_what_is_given_back(database: Database) -> None:
+    """It does not stay at hand for the next event while there is no other connection."""
+    store = await database.open(pool_size=1, timeout=5)
+    await fill(store, "session", "1", 1)
+    async with connected(database) as other, connected(database) as looker:
+        async with other.transaction():
+            await other.execute("SELECT 1 FROM mcp_streams FOR UPDATE")
+            appending = asyncio.ensure_future(store.append("session", "1", "2"))
+            await somebody_waits(looker)
+            creating = asyncio.ensure_future(store.sessions.create("session"))
+            await somebody_waits(looker)
+        await asyncio.gather(appending, creating)
+
+
 async def somebody_waits(looker: Any) -> None:
     """Wait until a statement waits for a lock of another one."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
