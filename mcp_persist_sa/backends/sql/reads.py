@@ -31,7 +31,7 @@ _ONE_MORE = sa.bindparam("one_more", type_=sa.Integer())
 
 
 class _Header(NamedTuple):
-    """What comes before the rows of events, in the places of their columns: how the stream is, and what stands where.
+    """What comes before the rows of events, in the places of their columns: how the stream is.
 
     Attributes:
         purged_through: Up to which number events were removed.
@@ -70,7 +70,7 @@ class _Row(NamedTuple):
     neither: None
 
 
-_EXPIRED, _SIZE = _Row._fields.index("expired"), _Row._fields.index("size")
+_SEQUENCE, _EXPIRED, _SIZE = (_Row._fields.index(name) for name in ("sequence", "expired", "size"))
 
 _anchor = events.alias("anchor")
 _at_place = (_anchor.c.session_key == SESSION) & (_anchor.c.stream_key == STREAM) & (_anchor.c.sequence == _PLACE)
@@ -198,15 +198,15 @@ def read_page(
     position = _start(found.header, after)
     while after.sequence == 0 and found.more and found.rows[-1][_EXPIRED]:
         # A page of events that have expired and were not removed yet.
-        position = found.rows[-1][0]
+        position = found.rows[-1][_SEQUENCE]
         found = _fetched(_AFTER, connection, {**values, "place": position})
     fresh = [row for row in found.rows if not row[_EXPIRED]]
     if len(fresh) < len(found.rows):
         if after.sequence != 0:
             raise history_lost()
         # The clocks of nodes differ: what stands before an event that has expired counts as expired, too.
-        position = max(row[0] for row in found.rows if row[_EXPIRED])
-        fresh = [row for row in fresh if row[0] > position]
+        position = max(row[_SEQUENCE] for row in found.rows if row[_EXPIRED])
+        fresh = [row for row in fresh if row[_SEQUENCE] > position]
     page = _page(after.stream_key, position, fresh, more=found.more)
     finished = page.finished or (not fresh and bool(found.header.finished))
     return _of_stream(page, found.header, finished=finished)
@@ -244,7 +244,7 @@ def read_before(
     if before.nonce:
         _start(found.header, before)
     rows = found.rows[::-1]
-    page = _page(before.stream_key, rows[0][0] - 1 if rows else 0, rows, more=found.more)
+    page = _page(before.stream_key, rows[0][_SEQUENCE] - 1 if rows else 0, rows, more=found.more)
     at_end = not rows and not before.nonce and bool(found.header.finished)
     return _of_stream(page, found.header, finished=page.finished or at_end)
 
