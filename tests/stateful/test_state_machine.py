@@ -24,7 +24,7 @@ from tests.stateful.machine import StoreMachine
 from tests.stateful.world import World
 
 # Each step of a cluster takes three times as long, and what runs on the oldest Redis runs on the others.
-EXAMPLES = {kind: 100 if kind in SHARED and kind not in ("valkey-cluster", "redis-6.2") else 50 for kind in ALL}
+EXAMPLES = {kind: 200 if kind in SHARED and kind not in ("valkey-cluster", "redis-6.2") else 50 for kind in ALL}
 STEPS = 25
 
 
