@@ -21,6 +21,9 @@ from mcp_persist_sa.writer import Writer
 _FIRST_PAGE = 128
 """Events: what was missed in most cases, and soon there."""
 
+_TURNS = 3
+"""Of the event loop, until a statement has been sent: a task of the read, one of its connection, and the driver's."""
+
 
 def end_of(stream_key: str) -> EventId:
     """The place behind all events of a stream."""
@@ -30,6 +33,12 @@ def end_of(stream_key: str) -> EventId:
 def _behind(page: Page, place: EventId) -> EventId:
     """The place behind a page that follows one."""
     return place if page.event_id is None else EventId.parse(page.event_id)
+
+
+async def _some_turns() -> None:
+    """Let the event loop bring what was begun on its way to the database."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 class Receipt:
@@ -185,13 +194,16 @@ class Tail:
 
     async def _pages(self, place: EventId, limit: int | None) -> AsyncGenerator[Page, None]:
         """What follows a place, as far as it is stored; the next page is read while one is used."""
-        page = await self.read(place, limit=limit)
+        page, is_first = await self.read(place, limit=limit), True
         while page.more:
             place = _behind(page, place)
             following = asyncio.ensure_future(self.read(place))
             try:
+                if not is_first:
+                    # Whoever takes events without waiting for anything would not let it begin.
+                    await _some_turns()
                 yield page
-                page = await following
+                page, is_first = await following, False
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
+import asyncpg
 import pytest
 
-from mcp_persist_sa import NewEvent, Store, open_store
+from mcp_persist_sa import Event, NewEvent, Store, open_store
 from tests.contract.support import Clock, fill
 from tests.servers import FaultProxy, PostgresServer
 
@@ -81,6 +83,30 @@ async def test_a_name_costs_one_round_trip_more_than_a_place(proxy: FaultProxy, 
         lambda: store.stream("session", "1"),
     ]
     assert [await trips(proxy, call) for call in calls] == [2, 2, 2]
+
+
+async def test_a_page_is_on_its_way_while_the_one_before_it_is_used(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where events are taken without waiting for anything; the first page is short, and comes at once."""
+    ids = await fill(store, "session", "1", 1000)
+    sent, fetch = 0, asyncpg.Connection.fetch
+
+    async def counted(connection: Any, *arguments: Any) -> Any:
+        nonlocal sent
+        sent += 1
+        return await fetch(connection, *arguments)
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", counted)
+    found: list[tuple[str, int]] = []
+    async with aclosing(store.tail("session", after=ids[0])) as tail:
+        while len(found) < 200:
+            event = await anext(tail)
+            assert isinstance(event, Event)
+            found.append((event.event_id, sent))
+    assert [event_id for event_id, _ in found] == ids[1:201]
+    numbers = [number for _, number in found]
+    assert numbers == [1] * 128 + [3] * 72
 
 
 async def test_sessions_are_recorded_found_and_counted_in_one_round_trip(proxy: FaultProxy, store: Store) -> None:
