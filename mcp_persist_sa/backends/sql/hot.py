@@ -8,7 +8,7 @@ parameters in their places. Results are as the driver gives them.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from operator import methodcaller
+from operator import itemgetter, methodcaller
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -127,16 +127,31 @@ class Hot:
 
 
 class Rowwise:
-    """A statement in two forms: for rows that come when they are wanted, and for rows that come all at once."""
+    """A statement in two forms: for rows that come when they are wanted, and for rows that come all at once.
 
-    def __init__(self, row_by_row: Any, at_once: Any) -> None:
+    The latter may come in any order. Mostly it is the right one, which is seen here sooner than a server sorts them.
+    """
+
+    def __init__(self, row_by_row: Any, at_once: Any, *, backwards: bool) -> None:
+        """Make it.
+
+        Args:
+            row_by_row: The one form, in the order of the first column.
+            at_once: The other form.
+            backwards: Whether the greatest value comes first.
+        """
         self._row_by_row = Hot(row_by_row)
         self._at_once = Hot(at_once)
+        self._backwards = backwards
 
     def each(self, connection: sa.Connection, values: Values) -> Generator[Any, None, None]:
         """The rows of the form that suits the connection."""
-        form = self._at_once if sqlite_driver(connection) is None else self._row_by_row
-        return form.each(connection, values)
+        if sqlite_driver(connection) is None:
+            return self._sorted(connection, values)
+        return self._row_by_row.each(connection, values)
+
+    def _sorted(self, connection: sa.Connection, values: Values) -> Generator[Any, None, None]:
+        yield from sorted(self._at_once.each(connection, values), key=itemgetter(0), reverse=self._backwards)
 
 
 def _direct(connection: sa.Connection) -> Callable[[str, Any], Iterable[Any]] | None:

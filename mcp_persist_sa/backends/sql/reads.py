@@ -28,30 +28,32 @@ from mcp_persist_sa.sqltypes import moment
 
 _PLACE = sa.bindparam("place", type_=sa.BigInteger())
 _ONE_MORE = sa.bindparam("one_more", type_=sa.Integer())
+_MAX_BYTES = sa.bindparam("max_bytes", type_=sa.Integer())
+_INTEGER = 2**31 - 1
 
 
 class _Header(NamedTuple):
     """What comes before the rows of events, in the places of their columns: how the stream is.
 
     Attributes:
-        purged_through: Up to which number events were removed.
+        position: Before the number of any event.
         place_nonce: Of the event at the place, also if it is the last one that was removed.
         finished: Whether the stream has ended.
         stream_id: Escaped.
         session_closed: Whether the session was closed.
         nothing: A column of events alone.
-        neither: Another one.
+        purged_through: Up to which number events were removed.
         session_over: Whether the session has expired.
         abandoned: Whether the node that should have ended the stream is gone.
     """
 
-    purged_through: int
+    position: int
     place_nonce: str | None
     finished: bool
     stream_id: str
     session_closed: bool
     nothing: None
-    neither: None
+    purged_through: int
     session_over: bool
     abandoned: bool
 
@@ -75,21 +77,6 @@ _SEQUENCE, _EXPIRED, _SIZE = (_Row._fields.index(name) for name in ("sequence", 
 _anchor = events.alias("anchor")
 _at_place = (_anchor.c.session_key == SESSION) & (_anchor.c.stream_key == STREAM) & (_anchor.c.sequence == _PLACE)
 _purged = sa.case((streams.c.purged_through == _PLACE, streams.c.purged_nonce))
-_header = (
-    sa.select(
-        streams.c.purged_through.label("sequence"),
-        sa.func.coalesce(_anchor.c.nonce, _purged).label("nonce"),
-        streams.c.finished.label("final"),
-        streams.c.stream_id.label("message"),
-        session_closed.label("expired"),
-        sa.null().label("created_at"),
-        sa.null().label("size"),
-        session_over.label("session_over"),
-        abandoned.label("abandoned"),
-    )
-    .select_from(streams.outerjoin(_anchor, _at_place))
-    .where(this_stream)
-)
 
 
 class _Direction(NamedTuple):
@@ -98,6 +85,24 @@ class _Direction(NamedTuple):
     where: Any
     expired: Any
     order: Callable[[Any], Any]
+    before_all: int
+
+    def _header(self) -> Any:
+        return (
+            sa.select(
+                sa.cast(sa.literal_column(str(self.before_all)), sa.BigInteger()).label("sequence"),
+                sa.func.coalesce(_anchor.c.nonce, _purged).label("nonce"),
+                streams.c.finished.label("final"),
+                streams.c.stream_id.label("message"),
+                session_closed.label("expired"),
+                sa.null().label("created_at"),
+                streams.c.purged_through.label("size"),
+                session_over.label("session_over"),
+                abandoned.label("abandoned"),
+            )
+            .select_from(streams.outerjoin(_anchor, _at_place))
+            .where(this_stream)
+        )
 
     def _rows(self) -> Any:
         return (
@@ -113,31 +118,31 @@ class _Direction(NamedTuple):
 
     def row_by_row(self) -> Any:
         """For rows that are fetched one by one, until there are enough: SQLite's. It goes along the primary key."""
-        return sa.union_all(_header, sa.select(self._rows(), sa.null(), sa.null()))
+        return sa.union_all(self._header(), sa.select(self._rows(), sa.null(), sa.null()))
 
     def at_once(self) -> Any:
-        """For rows that are sent all at once: not more bytes of them than a page has, and the event behind these.
+        """For rows that are sent all at once: hardly more bytes of them than a page has, and the event behind these.
 
         The first event that has bytes is always in a page, so the one behind it is sent however many those are.
         """
         rows = self._rows()
-        in_order = self.order(rows.c.sequence)
-        before = sa.func.sum(rows.c.size).over(order_by=in_order, rows=(None, -1))
-        before_last = sa.func.sum(rows.c.size).over(order_by=in_order, rows=(None, -2))
-        running = sa.select(rows, before.label("before"), before_last.label("before_last")).subquery("running")
-        before_fit = sa.func.coalesce(running.c.before, 0) <= sa.bindparam("max_bytes", type_=sa.BigInteger())
-        fits = before_fit | (sa.func.coalesce(running.c.before_last, 0) == 0)
+        counted = sa.case((rows.c.size < _MAX_BYTES, rows.c.size), else_=_MAX_BYTES)
+        before = sa.func.sum(counted).over(order_by=self.order(rows.c.sequence), rows=(None, -1))
+        running = sa.select(rows, before.label("before")).subquery("running")
         of_event: list[Any] = [running.c[column.name] for column in rows.c]
-        page: Any = sa.select(*of_event, sa.null(), sa.null()).where(fits)
-        both: Any = sa.union_all(_header, page).subquery("both")
-        return sa.select(both).order_by(both.c.session_over.is_(None), self.order(both.c.sequence))
+        fits = sa.func.coalesce(running.c.before, 0) <= _MAX_BYTES
+        return sa.union_all(self._header(), sa.select(*of_event, sa.null(), sa.null()).where(fits))
+
+    def rowwise(self) -> Rowwise:
+        """Whichever of the two suits a connection."""
+        return Rowwise(self.row_by_row(), self.at_once(), backwards=self.order is sa.desc)
 
 
-_FORWARDS = _Direction(events.c.sequence > _PLACE, is_expired, sa.asc)
-_BACKWARDS = _Direction((events.c.sequence < _PLACE) & ~is_expired, sa.false(), sa.desc)
+_FORWARDS = _Direction(events.c.sequence > _PLACE, is_expired, sa.asc, -1)
+_BACKWARDS = _Direction((events.c.sequence < _PLACE) & ~is_expired, sa.false(), sa.desc, 2**63 - 1)
 PAGES = {"row by row": _FORWARDS.row_by_row(), "at once": _FORWARDS.at_once()}
-_AFTER = Rowwise(PAGES["row by row"], PAGES["at once"])
-_BEFORE = Rowwise(_BACKWARDS.row_by_row(), _BACKWARDS.at_once())
+_AFTER = _FORWARDS.rowwise()
+_BEFORE = _BACKWARDS.rowwise()
 
 
 def _values_at(session_key: str, place: EventId, reading: Reading, limit: int, max_bytes: int) -> dict[str, Any]:
@@ -147,7 +152,7 @@ def _values_at(session_key: str, place: EventId, reading: Reading, limit: int, m
         place=place.sequence,
         limit=limit,
         one_more=limit + 1,
-        max_bytes=max_bytes,
+        max_bytes=min(max_bytes, _INTEGER),
     )
 
 
