@@ -104,13 +104,17 @@ class Reads(Nodes):
 
 def _items(stream_key: str, position: int, rows: Sequence[bytes]) -> list[Event | Gap]:
     items: list[Event | Gap] = []
+    at = written_at = None
     for row in rows:
-        number, at, content = row.decode().split(":", 2)
+        number, time, content = row.decode().split(":", 2)
         sequence, kind = int(number), content[8]
+        if at is None or time != written_at:
+            # Events of one batch have the same time.
+            written_at, at = time, moment(time)
         if sequence != position + 1:
             items.append(Gap(position + 1, sequence - 1))
         message = content[9:] if kind in "mM" else None
-        items.append(Event(f"{stream_key}.{number}.{content[:8]}", sequence, message, kind in "MP", moment(at)))
+        items.append(Event(f"{stream_key}.{number}.{content[:8]}", sequence, message, kind in "MP", at))
         position = sequence
     return items
 
