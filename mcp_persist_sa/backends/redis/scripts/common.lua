@@ -80,10 +80,14 @@ local function count_through(list, number)
   return low
 end
 
+-- The number and the time of an event, and the bytes of its message.
 local function parse_event(event)
   local number, at = string.match(event, EVENT)
-  local head = #number + #at + 2
-  return number, at, string.sub(event, head + 1, head + 8), #event - head - 9
+  return number, at, #event - #number - #at - 11
+end
+
+local function nonce_of(event, size)
+  return string.sub(event, -size - 9, -size - 2)
 end
 
 -- Add an event to the end of a stream. Where the list is new, what was before has expired as a whole.
@@ -104,9 +108,9 @@ local function cut(base, s, count)
   if not last then
     return 0
   end
-  local number, _, nonce = parse_event(last)
+  local number, _, size = parse_event(last)
   call('LTRIM', list, count, -1)
-  s.purged, s.purged_nonce = number, nonce
+  s.purged, s.purged_nonce = number, nonce_of(last, size)
   save_stream(base, s)
   return count
 end

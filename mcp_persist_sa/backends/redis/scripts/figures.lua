@@ -22,7 +22,7 @@ local function bytes_of(list)
   repeat
     local chunk = call('LRANGE', list, index, index + 99)
     for _, event in ipairs(chunk) do
-      local _, _, _, size = parse_event(event)
+      local _, _, size = parse_event(event)
       sum = sum + size
     end
     index = index + 100

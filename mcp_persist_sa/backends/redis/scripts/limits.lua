@@ -7,7 +7,7 @@ for _, key in ipairs(call('LRANGE', base .. ':o', 0, -1)) do
   repeat
     local chunk = call('LRANGE', base .. ':e:' .. key, index, index + 99)
     for _, event in ipairs(chunk) do
-      local number, at, _, size = parse_event(event)
+      local number, at, size = parse_event(event)
       sizes[#sizes + 1] = number .. ' ' .. at .. ' ' .. size
     end
     index = index + 100

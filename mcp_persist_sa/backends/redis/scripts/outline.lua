@@ -32,7 +32,7 @@ function actions.events()
   while #found < most do
     local chunk = call('LRANGE', list, index, index + math.min(100, most - #found) - 1)
     for _, event in ipairs(chunk) do
-      local _, _, _, size = parse_event(event)
+      local _, _, size = parse_event(event)
       left = left - size
       if left < 0 and #found > 0 then
         return found
@@ -54,8 +54,8 @@ function actions.find()
     while string.sub(key, 1, #ARGV[3]) == ARGV[3] do
       local chunk = call('LRANGE', base .. ':e:' .. key, index, index + 99)
       for _, event in ipairs(chunk) do
-        local number, _, nonce = parse_event(event)
-        if nonce == ARGV[4] then
+        local number, _, size = parse_event(event)
+        if nonce_of(event, size) == ARGV[4] then
           return {key, number}
         end
       end

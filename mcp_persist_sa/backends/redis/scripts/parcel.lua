@@ -144,7 +144,7 @@ for i = 1, #events, 2 do
   local key, event = events[i], events[i + 1]
   local s, list = touched[key] or stream_of(base, key), base .. ':e:' .. key
   touch(key, s)
-  local number, _, nonce = parse_event(event)
+  local number, _, size = parse_event(event)
   local newest = call('LINDEX', list, -1)
   if not newest or tonumber((string.match(newest, EVENT))) < tonumber(number) then
     call('RPUSH', list, event)
@@ -152,7 +152,7 @@ for i = 1, #events, 2 do
     call('LINSERT', list, 'BEFORE', call('LINDEX', list, count_through(list, tonumber(number))), event)
   end
   if tonumber(number) >= tonumber(s.last) then
-    s.last, s.nonce = number, nonce
+    s.last, s.nonce = number, nonce_of(event, size)
   end
 end
 

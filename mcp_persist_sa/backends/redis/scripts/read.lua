@@ -21,9 +21,9 @@ local function is_there()
   local index = count_through(list, place)
   local event = index > 0 and call('LINDEX', list, index - 1)
   if event then
-    local number, _, its_nonce = parse_event(event)
+    local number, _, size = parse_event(event)
     if tonumber(number) == place then
-      return its_nonce == nonce
+      return nonce_of(event, size) == nonce
     end
   end
   -- Also where the list has expired as a whole: then the last event is known.
@@ -37,48 +37,52 @@ if nonce ~= '' and place > 0 and not is_there() then
   return {'lost'}
 end
 
-local page = {events = {}, bytes = 0, before = place, more = false}
+local page = {}
+local count, bytes, before, more = 0, 0, place, false
 
 -- Whether there was room for an event; the first that is no priming event always fits.
 local function takes(event, size)
-  local count = #page.events
-  if count == most or (page.bytes > 0 and page.bytes + size > most_bytes) then
-    page.more = true
+  if count == most or (bytes > 0 and bytes + size > most_bytes) then
+    more = true
     return false
   end
-  page.bytes = page.bytes + size
-  page.events[count + 1] = event
+  count, bytes = count + 1, bytes + size
+  page[count] = event
   return true
 end
 
 -- So many events that not many more are moved than fit.
-local function step(before)
-  local room = most - #page.events + 1
-  if page.bytes > 0 then
-    local average = page.bytes / math.max(1, #page.events)
-    room = math.min(room, math.ceil((most_bytes - page.bytes) / average) + 1)
+local function step(last)
+  local room = most - count + 1
+  if bytes > 0 then
+    room = math.min(room, math.ceil((most_bytes - bytes) * math.max(1, count) / bytes) + 1)
   end
-  return math.max(1, math.min(2 * before, room))
+  return math.max(1, math.min(2 * last, room))
 end
 
 local function forward()
   if place == 0 then
-    page.before = tonumber(s.purged)
+    before = tonumber(s.purged)
     if call('EXISTS', list) == 0 then
-      page.before = tonumber(s.last)
+      before = tonumber(s.last)
     end
   end
   local index, size_of_step = place == 0 and 0 or count_through(list, place), 2
+  local seen, is_expired
   while true do
     size_of_step = step(size_of_step)
     local chunk = call('LRANGE', list, index, index + size_of_step - 1)
-    for _, event in ipairs(chunk) do
-      local number, at, _, size = parse_event(event)
-      if oldest and tonumber(at) <= oldest then
+    for i = 1, #chunk do
+      local event = chunk[i]
+      local number, at, size = parse_event(event)
+      if at ~= seen then
+        seen, is_expired = at, oldest and tonumber(at) <= oldest
+      end
+      if is_expired then
         if place > 0 then
           return false
         end
-        page.events, page.bytes, page.before = {}, 0, tonumber(number)
+        page, count, bytes, before = {}, 0, 0, tonumber(number)
       elseif not takes(event, size) then
         return true
       end
@@ -96,7 +100,7 @@ local function back()
     size_of_step = math.min(index, step(size_of_step))
     local chunk = call('LRANGE', list, index - size_of_step, index - 1)
     for i = #chunk, 1, -1 do
-      local _, at, _, size = parse_event(chunk[i])
+      local _, at, size = parse_event(chunk[i])
       if (oldest and tonumber(at) <= oldest) or not takes(chunk[i], size) then
         return
       end
@@ -112,6 +116,5 @@ elseif not forward() then
 end
 local waits = s.finished == '0' and call('HEXISTS', base .. ':t', 'w' .. key) == 1
 return {
-  'ok', page.more and 1 or 0, text(page.before), s.finished, session.closed and 1 or 0, waits and s.node or '', s.name,
-  page.events,
+  'ok', more and 1 or 0, text(before), s.finished, session.closed and 1 or 0, waits and s.node or '', s.name, page,
 }

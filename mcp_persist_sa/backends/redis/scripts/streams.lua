@@ -32,9 +32,9 @@ function actions.info()
   while seen < stop do
     local chunk = call('LRANGE', list, seen, seen + 99)
     for _, event in ipairs(chunk) do
-      local number, at, nonce, size = parse_event(event)
+      local number, at, size = parse_event(event)
       if not oldest or tonumber(at) > oldest then
-        count, bytes, last = count + 1, bytes + size, number .. '.' .. nonce
+        count, bytes, last = count + 1, bytes + size, number .. '.' .. nonce_of(event, size)
         first = first == '' and last or first
       end
     end
