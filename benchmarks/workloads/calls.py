@@ -70,7 +70,7 @@ async def _mode(bench: Bench, mode: Mode, methods: list[str]) -> None:
         for clients, series in ((1, latency), (20, throughput)):
             async with _connected(started, mode.version, clients) as connected:
                 for method in methods:
-                    count = bench.choose(120, 40)
+                    count = bench.choose(60, 40)
                     runs = {name: partial(_one_round, each, method, count) for name, each in connected.items()}
                     rounds = await bench.take_turns(runs, seconds=1.2)
                     series.record(

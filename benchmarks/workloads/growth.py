@@ -38,8 +38,7 @@ async def measure(bench: Bench) -> None:
         filled = {name: _Filled(name, await stack.enter_async_context(bench.database()), sizes) for name in _NAMES}
         for size in sizes:
             point = f"{size:,} others"
-            for each in filled.values():
-                await each.grow_to(size)
+            await asyncio.gather(*(each.grow_to(size) for each in filled.values()))
             async with _opened(filled) as opened:
                 await bench.compare(warm, point, _runs(filled, opened, size))
             if not bench.quick:
