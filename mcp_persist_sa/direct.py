@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
 from random import uniform
 from time import monotonic, sleep
 from types import TracebackType
@@ -82,6 +84,17 @@ def transact_in_turn(connection: sa.Connection, work: Work[T], patience: float) 
         driver.rollback()
         raise
     return result
+
+
+@contextmanager
+def as_of_now(driver: sqlite3.Connection) -> Generator[None, None, None]:
+    """Within it, whatever is read is as it was at the first reading."""
+    with translated:
+        driver.execute("BEGIN")
+    try:
+        yield
+    finally:
+        driver.rollback()
 
 
 def changes_of(connection: sa.Connection) -> int:

@@ -99,12 +99,11 @@ async def test_a_page_is_read_from_ranges_of_the_primary_keys(full: str, form: s
     found = await plan(full, reads.PAGES[form], VALUES)
     if full.startswith("sqlite"):
         assert "SCAN mcp_" not in found
-        assert re.search(
+        assert form == "head" or re.search(
             r"SEARCH mcp_events USING INDEX \S+ \(session_key=\? AND stream_key=\? AND sequence>\?\)", found
         )
-        assert "SEARCH mcp_streams USING INDEX" in found
-        assert "TEMP B-TREE FOR ORDER BY" not in found.split("SEARCH mcp_events")[0]
-        assert form != "row by row" or "TEMP B-TREE" not in found
+        assert form == "rows" or "SEARCH mcp_streams USING INDEX" in found
+        assert form == "at once" or "TEMP B-TREE" not in found
     elif form == "at once":
         assert "on mcp_events" in found
         assert "Seq Scan on mcp_events" not in found

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from mcp_persist_sa.direct import is_ours, sqlite_driver, translated
+from mcp_persist_sa.direct import as_of_now, is_ours, sqlite_driver, translated
 
 Values = Mapping[str, Any]
 
@@ -127,31 +127,33 @@ class Hot:
 
 
 class Rowwise:
-    """A statement in two forms: for rows that come when they are wanted, and for rows that come all at once.
+    """Rows that come when they are wanted, from one statement after the other, or all at once, from a statement.
 
-    The latter may come in any order. Mostly it is the right one, which is seen here sooner than a server sorts them.
+    In the latter case they may come in any order. Mostly it is the right one, which is seen here sooner than a server
+    sorts them.
     """
 
-    def __init__(self, row_by_row: Any, at_once: Any, *, backwards: bool) -> None:
+    def __init__(self, parts: Sequence[Any], at_once: Any, *, backwards: bool) -> None:
         """Make it.
 
         Args:
-            row_by_row: The one form, in the order of the first column.
-            at_once: The other form.
+            parts: Statements whose rows are in the order of the first column.
+            at_once: The statement that gives the rows of all.
             backwards: Whether the greatest value comes first.
         """
-        self._row_by_row = Hot(row_by_row)
+        self._parts = [Hot(part) for part in parts]
         self._at_once = Hot(at_once)
         self._backwards = backwards
 
     def each(self, connection: sa.Connection, values: Values) -> Generator[Any, None, None]:
-        """The rows of the form that suits the connection."""
-        if sqlite_driver(connection) is None:
-            return self._sorted(connection, values)
-        return self._row_by_row.each(connection, values)
-
-    def _sorted(self, connection: sa.Connection, values: Values) -> Generator[Any, None, None]:
-        yield from sorted(self._at_once.each(connection, values), key=itemgetter(0), reverse=self._backwards)
+        """The rows, as suits the connection."""
+        driver = sqlite_driver(connection)
+        if driver is None:
+            yield from sorted(self._at_once.each(connection, values), key=itemgetter(0), reverse=self._backwards)
+            return
+        with as_of_now(driver):
+            for part in self._parts:
+                yield from part.each(connection, values)
 
 
 def _direct(connection: sa.Connection) -> Callable[[str, Any], Iterable[Any]] | None:
