@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from mcp_persist_sa.backends.redis.keys import moment
@@ -108,13 +109,14 @@ def _items(stream_key: str, position: int, rows: Sequence[bytes]) -> list[Event 
     for row in rows:
         number, time, content = row.decode().split(":", 2)
         sequence, kind = int(number), content[8]
-        if at is None or time != written_at:
+        if time != written_at:
             # Events of one batch have the same time.
-            written_at, at = time, moment(time)
+            written_at, at = time, datetime.fromtimestamp(int(time) / 1_000_000, timezone.utc)
         if sequence != position + 1:
             items.append(Gap(position + 1, sequence - 1))
         message = content[9:] if kind in "mM" else None
-        items.append(Event(f"{stream_key}.{number}.{content[:8]}", sequence, message, kind in "MP", at))
+        # As Event(...) would, in half the time.
+        items.append(Event._make((f"{stream_key}.{number}.{content[:8]}", sequence, message, kind in "MP", at)))
         position = sequence
     return items
 

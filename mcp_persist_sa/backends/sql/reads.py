@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -24,7 +25,7 @@ from mcp_persist_sa.identity import FOREIGN, EventId, unescape_stream_id, unknow
 from mcp_persist_sa.models import Event, Gap, Page
 from mcp_persist_sa.refusals import history_lost, session_expired
 from mcp_persist_sa.schema import events, streams
-from mcp_persist_sa.sqltypes import moment
+from mcp_persist_sa.sqltypes import seconds
 
 _PLACE = sa.bindparam("place", type_=sa.BigInteger())
 _ONE_MORE = sa.bindparam("one_more", type_=sa.Integer())
@@ -66,7 +67,7 @@ class _Row(NamedTuple):
     final: bool
     message: str | None
     expired: int
-    created_at: Any
+    created_at: float
     size: int
 
 
@@ -111,7 +112,8 @@ class _Direction(NamedTuple):
         return (
             sa.select(
                 *(events.c.sequence, events.c.nonce, events.c.final, events.c.message),
-                *(_number(self.expired, 1).label("expired"), events.c.created_at, events.c.size),
+                *(_number(self.expired, 1).label("expired"), seconds(events.c.created_at).label("created_at")),
+                events.c.size,
             )
             .where(of_stream, self.where)
             .order_by(self.order(events.c.sequence))
@@ -231,8 +233,8 @@ def _page(stream_key: str, position: int, rows: Sequence[Any], *, more: bool) ->
         if sequence != position + 1:
             items.append(Gap(position + 1, sequence - 1))
         if created_at != written_at:
-            # Events of one batch have the same time.
-            written_at, at = created_at, moment(created_at)
+            # Events of one batch mostly have the same time.
+            written_at, at = created_at, datetime.fromtimestamp(created_at, timezone.utc)
         # As Event(...) would, in half the time.
         event = Event._make((f"{stream_key}.{sequence}.{nonce}", sequence, message, final == 1, at))
         items.append(event)
