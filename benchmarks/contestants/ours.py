@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 from mcp.server.streamable_http import EventMessage
-from mcp_types import JSONRPCMessage, jsonrpc_message_adapter
+from mcp_types import JSONRPCMessage
 
 from benchmarks.contestants.shape import Contestant, Receive
 from benchmarks.databases import Database
 from benchmarks.figures import OURS
+from benchmarks.parsing import parsed
 from mcp_persist_sa import Event, NewEvent, Store, StreamWriter, open_store
 from mcp_persist_sa.integrations.sdk import wire_text
 
@@ -76,7 +77,7 @@ class Ours:
                 receive(event)
 
     async def replay_parsed(self, stream: str, after: str, receive: Receive) -> None:
-        """With the objects that the SDK's seam asks for, made by the same parser as the peer uses."""
+        """With the objects that the SDK's seam asks for, by a parser that gives what the SDK's gives."""
 
         async def send(event: EventMessage) -> None:
             receive(event)
@@ -85,4 +86,4 @@ class Ours:
             async for event in tail:
                 assert isinstance(event, Event)
                 assert event.message is not None
-                await send(EventMessage(jsonrpc_message_adapter.validate_json(event.message), event.event_id))
+                await send(EventMessage(parsed(event.message), event.event_id))
