@@ -91,7 +91,7 @@ class Options:
     max_state_bytes: int = 1024 * 1024
     max_queued_events: int = 20_000
     max_queued_bytes: int = 64 * 1024 * 1024
-    page_events: int = 500
+    page_events: int = 1000
     page_bytes: int = 1024 * 1024
     node_lease: float = 15.0
     purge_interval: float | None = 300.0

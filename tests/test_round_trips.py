@@ -89,7 +89,7 @@ async def test_a_page_is_on_its_way_while_the_one_before_it_is_used(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where events are taken without waiting for anything; the first page is short, and comes at once."""
-    ids = await fill(store, "session", "1", 1000)
+    ids = await fill(store, "session", "1", 1500)
     sent, fetch = 0, asyncpg.Connection.fetch
 
     async def counted(connection: Any, *arguments: Any) -> Any:

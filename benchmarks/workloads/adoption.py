@@ -32,7 +32,7 @@ async def measure(bench: Bench) -> None:
             pair = [await stack.enter_async_context(running(name, database)) for _ in range(2)]
             nodes[name] = Nodes(*(each.address for each in pair))
         runs = {name: partial(_one_round, each) for name, each in nodes.items()}
-        rounds = await bench.take_turns(runs, seconds=3)
+        rounds = await bench.take_turns(runs, seconds=1.5)
         for place, point in enumerate(("first request", "second request")):
             series.record(point, {name: [each[place] for each in results] for name, results in rounds.items()})
 

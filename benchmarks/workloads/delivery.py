@@ -69,7 +69,7 @@ async def measure(bench: Bench) -> None:
             for place, point in enumerate(("same node", "another node")):
                 runs = {name: partial(_under_load, pair[0], pair[place], load) for name, pair in pairs.items()}
                 beside = f", {load:,} events/s beside" if load else ""
-                await bench.compare(series, f"{point}{beside}", runs, seconds=2)
+                await bench.compare(series, f"{point}{beside}", runs)
 
 
 async def _under_load(writer: Node, reader: Node, load: int) -> float:

@@ -19,7 +19,7 @@ _FIRST = 20
 async def measure(bench: Bench) -> None:
     """Measure sessions, then stores."""
     sessions = bench.new_series("memory of an idle session", unit="KiB", better="lower", reference=BARE)
-    count = bench.choose(300, 30)
+    count = bench.choose(150, 30)
     async with servers(bench, [BARE, ours.NAME, mcp_persist.NAME]) as started:
         figures = {name: [await _each_session(server, count)] for name, server in started.items()}
     sessions.record(f"{count} sessions", figures)

@@ -34,7 +34,7 @@ async def measure(bench: Bench) -> None:
                 async def one_round(tails: _Tails = tails) -> float:
                     return await tails.event_to_each()
 
-                await bench.compare(delay, point, {us: one_round}, seconds=2)
+                await bench.compare(delay, point, {us: one_round})
                 if count >= 100:
                     memory.record(point, {us: [(resident(_HERE) - before) / count]})
                 idle.record(point, {us: [await _idle_cost(bench.choose(3.0, 2.0))]})

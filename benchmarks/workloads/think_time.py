@@ -29,7 +29,7 @@ async def measure(bench: Bench) -> None:
                 for each in contestants
                 for name, store in each.ways_to_store.items()
             }
-            rounds = await bench.take_turns(runs, seconds=1.5)
+            rounds = await bench.take_turns(runs)
             point = f"{callers} callers"
             middle.record(point, {name: [each[49] for each in figures] for name, figures in rounds.items()})
             slowest.record(point, {name: [each[98] for each in figures] for name, figures in rounds.items()})
