@@ -122,6 +122,13 @@ async def test_a_tail_sees_what_another_node_writes(shared_database: Database) -
     assert [item.message for item in await tail] == [str(n) for n in range(20)]
 
 
+async def test_pages_may_be_as_large_as_options_can_say(database: Database) -> None:
+    store = await database.open(page_events=2**53, page_bytes=2**53)
+    ids = await fill(store, "session", "1", 300, final=True)
+    assert [item.event_id for item in (await store.read("session", after=ids[0])).events] == ids[1:]
+    assert len(await rest(store.tail("session", stream_id="1"))) == 300
+
+
 async def test_a_tail_follows_a_claimed_stream_page_by_page(database: Database) -> None:
     store = await database.open(page_events=3)
     tail = asyncio.ensure_future(rest(store.tail("session", stream_id="1")))

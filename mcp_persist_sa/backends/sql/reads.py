@@ -31,7 +31,7 @@ _PLACE = sa.bindparam("place", type_=sa.BigInteger())
 _ONE_MORE = sa.bindparam("one_more", type_=sa.Integer())
 _MAX_BYTES = sa.bindparam("max_bytes", type_=sa.Integer())
 _INTEGER = 2**31 - 1
-
+"""The most that a driver takes for either of them. Sums of a larger type would be NUMERIC on Postgres, and slow."""
 
 _CLOSED, _OVER, _ABANDONED = 1, 2, 4
 
@@ -146,6 +146,7 @@ _BEFORE = _BACKWARDS.page()
 
 
 def _values_at(session_key: str, place: EventId, reading: Reading, limit: int, max_bytes: int) -> dict[str, Any]:
+    limit = min(limit, _INTEGER - 1)
     return reading.values(
         for_session=session_key,
         for_stream=place.stream_key,
