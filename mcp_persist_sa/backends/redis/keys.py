@@ -22,7 +22,8 @@ def micros(moment: datetime) -> int:
 
 def moment(number: bytes | str | int) -> datetime:
     """The moment of so many microseconds since 1970."""
-    return _EPOCH + timedelta(microseconds=int(number))
+    # By its place: a name doubles the time that this takes.
+    return _EPOCH + timedelta(0, 0, int(number))
 
 
 def span(length: timedelta | None) -> str:

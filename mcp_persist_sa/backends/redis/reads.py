@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from typing import Any
 
 from mcp_persist_sa.backends.redis.keys import moment
@@ -111,7 +110,7 @@ def _items(stream_key: str, position: int, rows: Sequence[bytes]) -> list[Event 
         sequence, kind = int(number), content[8]
         if time != written_at:
             # Events of one batch have the same time.
-            written_at, at = time, datetime.fromtimestamp(int(time) / 1_000_000, timezone.utc)
+            written_at, at = time, moment(time)
         if sequence != position + 1:
             items.append(Gap(position + 1, sequence - 1))
         message = content[9:] if kind in "mM" else None
