@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from mcp_persist_sa import Purged
+from mcp_persist_sa import Purged, Store
 from tests.contract.support import PATIENCE, Clock, fill
 from tests.databases import Database
 from tests.hunts.support import eventually
@@ -88,29 +88,31 @@ async def test_a_session_that_is_used_while_it_is_to_expire_is_kept(database: Da
 async def test_the_time_of_an_event_is_that_after_the_wait_for_its_stream(database: Database) -> None:
     """Or an event would be older than those before it, which another node has stored meanwhile."""
     store = await database.open()
-    await fill(store, "session", "1", 1)
-    async with connected(database) as other, connected(database) as looker:
-        async with other.transaction():
-            await other.execute("SELECT 1 FROM mcp_streams FOR UPDATE")
-            appending = asyncio.ensure_future(store.append("session", "1", "2"))
-            await somebody_waits(looker)
-            meanwhile = await looker.fetchval("SELECT clock_timestamp()")
-        await asyncio.wait_for(appending, PATIENCE)
+    async with held_up(database, store) as looker:
+        meanwhile = await looker.fetchval("SELECT clock_timestamp()")
     assert (await store.read("session", stream_id="1")).events[-1].created_at > meanwhile
 
 
 async def test_who_waits_for_the_pool_gets_what_is_given_back(database: Database) -> None:
     """It does not stay at hand for the next event while there is no other connection."""
     store = await database.open(pool_size=1, timeout=5)
+    async with held_up(database, store) as looker:
+        creating = asyncio.ensure_future(store.sessions.create("session"))
+        await somebody_waits(looker)
+    await asyncio.wait_for(creating, PATIENCE)
+
+
+@asynccontextmanager
+async def held_up(database: Database, store: Store) -> AsyncGenerator[Any, None]:
+    """Within it, an append waits for its stream; behind it, it is stored. Gives a connection to look with."""
     await fill(store, "session", "1", 1)
     async with connected(database) as other, connected(database) as looker:
         async with other.transaction():
             await other.execute("SELECT 1 FROM mcp_streams FOR UPDATE")
             appending = asyncio.ensure_future(store.append("session", "1", "2"))
             await somebody_waits(looker)
-            creating = asyncio.ensure_future(store.sessions.create("session"))
-            await somebody_waits(looker)
-        await asyncio.gather(appending, creating)
+            yield looker
+        await asyncio.wait_for(appending, PATIENCE)
 
 
 async def somebody_waits(looker: Any) -> None:
