@@ -94,7 +94,8 @@ def as_of_now(driver: sqlite3.Connection) -> Generator[None, None, None]:
     try:
         yield
     finally:
-        driver.rollback()
+        with translated:
+            driver.rollback()
 
 
 def changes_of(connection: sa.Connection) -> int:

@@ -153,7 +153,10 @@ def written_at() -> ColumnElement[datetime]:
 
 
 def seconds(moment: ColumnElement[datetime]) -> ColumnElement[float]:
-    """Those from 1970 to a moment, exact to the microsecond: `datetime.fromtimestamp` is faster than any driver."""
+    """Those from 1970 to a moment: `datetime.fromtimestamp` is faster than any driver.
+
+    To the year 2112 a float gives each microsecond.
+    """
     return _Seconds(moment)
 
 
