@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
+from redis.asyncio import RedisCluster as ClusterClient
 
 from mcp_persist_sa import (
     AccessDenied,
@@ -19,6 +21,7 @@ from mcp_persist_sa import (
     SessionExists,
     Store,
     StoreUnavailable,
+    StreamNotFound,
     open_store,
 )
 from mcp_persist_sa.backends.redis.cluster import ClusterWire
@@ -33,6 +36,7 @@ from mcp_persist_sa.options import Options
 from tests.contract.support import PATIENCE, rest
 from tests.on_redis.conftest import NewServer
 from tests.servers import FaultProxy, RedisServer, contains
+from tests.servers.redis import RedisCluster, binary_of
 
 
 def _answered(answer: bytes) -> bool:
@@ -245,7 +249,7 @@ async def test_a_server_that_cannot_be_reached_is_told_when_it_is_opened() -> No
 
 
 async def test_a_cluster_that_is_away_is_told_whatever_is_asked() -> None:
-    client = RedisCluster(host="127.0.0.1", port=1)
+    client = ClusterClient(host="127.0.0.1", port=1)
     server = Server(ClusterWire(client, 1), timeout=0.2, durability=Durability(replicas=0, on_disk=False))
 
     async def scan() -> list[list[bytes]]:
@@ -255,6 +259,33 @@ async def test_a_cluster_that_is_away_is_told_whatever_is_asked() -> None:
         with pytest.raises(StoreUnavailable):
             await call
     await client.aclose()
+
+
+async def test_what_a_server_of_a_cluster_does_not_allow_is_not_said_of_what_another_has_stored() -> None:
+    may_be_there: dict[type, list[list[str | None]]] = {str: [["x"]], AccessDenied: [[]], OutcomeUnknown: [["x"], []]}
+    cluster = RedisCluster(binary_of("valkey-cluster"))
+    with closing(cluster):
+        cluster.start()
+        async with open_store(f"{cluster.dsn}?timeout=1") as store:
+            _set_right(cluster.nodes[0], "-evalsha")
+            calls = [store.append(f"{n}", "1", "x") for n in range(30)]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            _set_right(cluster.nodes[0], "+evalsha")
+            assert any(isinstance(result, Exception) for result in results)
+            for n, result in enumerate(results):
+                assert await _stored(store, f"{n}") in may_be_there[type(result)]
+
+
+async def _stored(store: Store, session_id: str) -> list[str | None]:
+    try:
+        return _messages(await store.read(session_id, stream_id="1"))
+    except StreamNotFound:
+        return []
+
+
+def _set_right(server: RedisServer, right: str) -> None:
+    with closing(server.client()) as client:
+        client.execute_command("ACL SETUSER", "default", right)
 
 
 async def test_a_password_that_is_wrong_is_told_and_not_shown(new_server: NewServer) -> None:

@@ -15,7 +15,7 @@ from mcp_persist_sa.backends.redis.faults import fault_of
 from mcp_persist_sa.backends.redis.scripts import Script
 from mcp_persist_sa.database import refuse_if
 from mcp_persist_sa.errors import OutcomeUnknown, PersistError
-from mcp_persist_sa.faults import Failure, Fault, NotConnected, persist_error, repeat
+from mcp_persist_sa.faults import Failure, Fault, NotConnected, describe, persist_error, repeat
 from mcp_persist_sa.models import PoolHealth
 
 T = TypeVar("T")
@@ -168,9 +168,11 @@ class Server:
             commands = [_command("EVAL", calls[place].script.source, calls[place]) for place in unknown]
             for place, answer in zip(unknown, await self._together(commands, writes=writes), strict=True):
                 answers[place] = answer
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        if writes and 0 < len(errors) < len(answers):
+            raise OutcomeUnknown(f"A part of it is written, and another is not: {describe(errors[0])}.") from errors[0]
+        if errors:
+            raise errors[0]
         return answers
 
     async def _together(self, commands: list[list[Value]], *, writes: bool) -> list[Any]:
