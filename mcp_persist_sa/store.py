@@ -214,7 +214,8 @@ class Store(Events, Condition):
         Raises:
             InvalidInput: It cannot be stored.
             StreamClaimed: The stream has a writer of its own.
-            StoreUnavailable: It was not stored within `timeout`; with `OutcomeUnknown`, it may have been.
+            StoreUnavailable: It was not stored within `timeout`, or is not allowed (`AccessDenied`); with
+                `OutcomeUnknown`, it may have been.
         """
         return (await self.append_many(session_id, stream_id, [NewEvent(message, final)]))[0]
 

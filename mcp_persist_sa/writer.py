@@ -158,12 +158,13 @@ class Writer:
                 await self._send(batch, number)
                 return
             except StoreUnavailable as error:
-                if not warned:
+                _tell_denied(batch, error)
+                if not warned and any(pending.wanted for pending in batch):
                     logger.warning(
                         "Events cannot be stored for the moment, %(waiting)d wait: %(error)s",
                         {"waiting": self._room.events, "error": error},
                     )
-                warned = True
+                    warned = True
             except Exception as error:
                 await self._one_by_one(batch, error)
                 return
@@ -253,6 +254,16 @@ class Writers:
     async def close(self, timeout: float) -> None:
         """Write what is queued, and refuse the rest after `timeout` seconds."""
         await asyncio.gather(*(writer.close(timeout) for writer in self._all))
+
+
+def _tell_denied(batch: Sequence[Pending], error: StoreUnavailable) -> None:
+    """Tell at once what the database does not allow, but for events that have their numbers: those behind need them."""
+    if not isinstance(error, AccessDenied):
+        return
+    for pending in batch:
+        if pending.group.claim is None:
+            lost = OutcomeUnknown(f"The connection was lost while the events were written. {error}")
+            pending.settle(lost if pending.lost else error)
 
 
 def _hints(batch: Sequence[Pending], places: Sequence[Place | Exception]) -> set[Hint]:

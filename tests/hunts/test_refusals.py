@@ -18,7 +18,7 @@ from mcp_persist_sa import AccessDenied, NewEvent, OutcomeUnknown, Store, StoreU
 from tests.contract.support import messages
 from tests.databases import Database
 from tests.hunts.operations import APPENDS, READS, WRITES, Operation, prepare, use_everything
-from tests.hunts.support import Pools, bounded, check_intact, check_nothing_left, eventually
+from tests.hunts.support import PATIENCE, Pools, bounded, check_intact, check_nothing_left, eventually
 from tests.nodes.outages import can_mount
 from tests.servers import PostgresServer
 from tests.servers.dsns import Dsn
@@ -101,6 +101,23 @@ async def test_a_role_that_may_only_read_is_told_so(reader: tuple[Database, Data
     await _refused(await readers.open(**IMPATIENT), AccessDenied, "permission denied")
     await use_everything(await owners.open(), "after")
     await check_nothing_left(owners, pools)
+
+
+async def test_what_is_not_allowed_is_told_at_once_but_what_is_claimed_is_tried_on(
+    reader: tuple[Database, Database],
+) -> None:
+    owners, readers = reader
+    await prepare(await owners.open())
+    store = await readers.open(timeout=2 * PATIENCE)
+    (denied,) = await bounded(store.append("session", "many", "x"))
+    assert isinstance(denied, AccessDenied)
+    receipt = store.claim("session", "own").append("first")
+    connection: Any = await asyncpg.connect(owners.dsn)
+    role = Dsn.parse(readers.dsn).user
+    await connection.execute(f"GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+    await connection.close()
+    assert await bounded(receipt.durable()) == [receipt.event_id]
+    assert messages(await store.read("session", stream_id="own")) == ["first"]
 
 
 async def test_a_connection_that_only_reads_is_told_so(new_postgres: Callable[[], str], pools: Pools) -> None:

@@ -75,7 +75,7 @@ async def test_a_server_that_is_not_trusted_is_given_no_password(encrypted: Redi
 
 async def test_a_server_of_another_name_is_not_trusted(encrypted: RedisServer) -> None:
     # The certificate is for 127.0.0.1.
-    dsn = f"rediss://shop:secret@localhost:{encrypted.port}/0?timeout=0.3&{trusting(encrypted)}"
+    dsn = f"rediss://shop:secret@localhost:{encrypted.port}/0?{trusting(encrypted)}"
     with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
         await open_store(dsn).open()
 
@@ -98,7 +98,7 @@ async def test_a_connection_that_is_cut_is_made_again_over_tls(encrypted: RedisS
 async def test_a_right_that_is_missing_is_named(encrypted: RedisServer, forbidden: str) -> None:
     with closing(encrypted.client()) as client:
         client.execute_command("ACL SETUSER", "shop", forbidden)
-    dsn = f"rediss://shop:secret@{encrypted.host}:{encrypted.port}/0?timeout=0.3&{trusting(encrypted)}"
+    dsn = f"rediss://shop:secret@{encrypted.host}:{encrypted.port}/0?{trusting(encrypted)}"
     async with open_store(dsn) as store:
         with pytest.raises(AccessDenied, match="permission") as caught:
             await store.append("session", "1", "x")
