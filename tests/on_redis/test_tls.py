@@ -75,7 +75,7 @@ async def test_a_server_that_is_not_trusted_is_given_no_password(encrypted: Redi
 
 async def test_a_server_of_another_name_is_not_trusted(encrypted: RedisServer) -> None:
     # The certificate is for 127.0.0.1.
-    dsn = f"rediss://shop:secret@localhost:{encrypted.port}/0?{trusting(encrypted)}"
+    dsn = f"rediss://shop:secret@localhost:{encrypted.port}/0?timeout=0.3&{trusting(encrypted)}"
     with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
         await open_store(dsn).open()
 
