@@ -139,6 +139,15 @@ async def test_pages_have_at_most_so_many_bytes_unless_one_event_has_more(databa
     assert [sizes_of_page for sizes_of_page in pages if sum(sizes_of_page) > 100] == [[150]]
 
 
+async def test_a_page_is_filled_to_the_last_byte(database: Database) -> None:
+    store = await database.open(page_bytes=1000)
+    await store.append_many("session", "1", [NewEvent(None), *[NewEvent("x" * 20)] * 60])
+    page = await store.read("session", stream_id="1")
+    assert (len(page.items), page.more) == (51, True)
+    page = await store.read("session", after=page.event_id)
+    assert (len(page.items), page.more) == (10, False)
+
+
 async def test_a_page_has_the_first_event_that_has_bytes_however_many(database: Database) -> None:
     store = await database.open(page_bytes=100)
     ids = await store.append_many("session", "1", [NewEvent("x" * size if size else None) for size in (0, 150, 0, 30)])

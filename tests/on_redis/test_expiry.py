@@ -132,8 +132,9 @@ def _make_older(client: Any, session_id: str, span: timedelta) -> None:
             client.lset(key, place, f"{number}:{int(at) - micros}:{rest}")
     for name, text in client.hgetall(_key(session_id, "t")).items():
         if name.startswith("k"):
-            fields = text.split(" ", 11)
-            fields[2], fields[5] = str(int(fields[2]) - micros), str(int(fields[5]) - micros)
+            fields = text.split(" ", 12)
+            for place in (2, 3, 6):
+                fields[place] = str(int(fields[place]) - micros)
             client.hset(_key(session_id, "t"), name, " ".join(fields))
 
 

@@ -66,7 +66,8 @@ def state_record(row: Sequence[bytes | None]) -> StateRecord:
 def stream_record(row: Sequence[Any]) -> StreamRecord:
     """A stream from its key, what is known of it, its will, and whether it has events."""
     key, known, will, has_events = row
-    last, nonce, at, claimed, finished, created, purged, purged_nonce, node, _, _, name = known.decode().split(" ", 11)
+    known = known.decode().split(" ", 12)
+    last, nonce, at, _, claimed, finished, created, purged, purged_nonce, node, _, _, name = known
     if not has_events and int(last) > int(purged):
         # They have expired as a whole.
         purged, purged_nonce = last, nonce

@@ -22,9 +22,10 @@ end
 local SELDOM = 0.01
 
 -- Streams: all that is known of one stands in the field k<key> of the hash :t, its will in w<key>; the field =<name>
--- has the key of the newest of that name. The list :o has their keys in the order of their opening.
+-- has the key of the newest of that name. The list :o has their keys in the order of their opening. No event of a stream
+-- is older than `since`.
 
-local STREAM = '^' .. string.rep('(%S+) ', 11) .. '(.*)$'
+local STREAM = '^' .. string.rep('(%S+) ', 12) .. '(.*)$'
 
 local function stream_of(base, key)
   local found = call('HGET', base .. ':t', 'k' .. key)
@@ -32,14 +33,15 @@ local function stream_of(base, key)
     return nil
   end
   local s = {key = key}
-  s.last, s.nonce, s.at, s.claimed, s.finished, s.created, s.purged, s.purged_nonce, s.node, s.taken, s.kept, s.name =
-    string.match(found, STREAM)
+  s.last, s.nonce, s.at, s.since, s.claimed, s.finished, s.created, s.purged, s.purged_nonce, s.node, s.taken, s.kept,
+    s.name = string.match(found, STREAM)
   return s
 end
 
 local function save_stream(base, s)
   call('HSET', base .. ':t', 'k' .. s.key, table.concat({
-    s.last, s.nonce, s.at, s.claimed, s.finished, s.created, s.purged, s.purged_nonce, s.node, s.taken, s.kept, s.name,
+    s.last, s.nonce, s.at, s.since, s.claimed, s.finished, s.created, s.purged, s.purged_nonce, s.node, s.taken,
+    s.kept, s.name,
   }, ' '))
 end
 
@@ -90,15 +92,22 @@ local function nonce_of(event, size)
   return string.sub(event, -size - 9, -size - 2)
 end
 
+local function note_time(s, at)
+  if tonumber(at) < tonumber(s.since) then
+    s.since = at
+  end
+end
+
 -- Add an event to the end of a stream. Where the list is new, what was before has expired as a whole.
 local function add_event(base, s, number, now, content)
   if call('RPUSH', base .. ':e:' .. s.key, number .. ':' .. now .. ':' .. content) == 1 then
-    s.kept = '-'
+    s.since, s.kept = now, '-'
     if tonumber(s.last) > tonumber(s.purged) then
       s.purged, s.purged_nonce = s.last, s.nonce
     end
   end
   s.last, s.nonce, s.at = number, string.sub(content, 1, 8), now
+  note_time(s, now)
 end
 
 -- Remove the first events of a stream, and mark the last of them.

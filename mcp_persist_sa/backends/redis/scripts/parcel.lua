@@ -127,7 +127,8 @@ for i = 1, #streams, 11 do
   s.key, s.last, s.at, s.claimed, s.finished, s.created, s.purged, s.purged_nonce, s.node, s.will, s.name =
     unpack(streams, i, i + 10)
   local old = stream_of(base, s.key)
-  s.nonce, s.taken, s.kept = nonce_of_last(s, old), old and old.taken or '0', '-'
+  s.nonce, s.since = nonce_of_last(s, old), old and old.since or s.created
+  s.taken, s.kept = old and old.taken or '0', '-'
   if not old then
     call('RPUSH', base .. ':o', s.key)
   end
@@ -144,7 +145,8 @@ for i = 1, #events, 2 do
   local key, event = events[i], events[i + 1]
   local s, list = touched[key] or stream_of(base, key), base .. ':e:' .. key
   touch(key, s)
-  local number, _, size = parse_event(event)
+  local number, at, size = parse_event(event)
+  note_time(s, at)
   local newest = call('LINDEX', list, -1)
   if not newest or tonumber((string.match(newest, EVENT))) < tonumber(number) then
     call('RPUSH', list, event)

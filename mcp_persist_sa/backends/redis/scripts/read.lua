@@ -39,6 +39,8 @@ end
 
 local page = {}
 local count, bytes, before, more = 0, 0, place, false
+-- Whether `bytes` is exact, or more than that.
+local is_exact = true
 
 -- Whether there was room for an event; the first that is no priming event always fits.
 local function takes(event, size)
@@ -51,6 +53,30 @@ local function takes(event, size)
   return true
 end
 
+-- Whether there was room for events without a look into them, which takes three times as long as all else.
+local function takes_unseen(chunk)
+  local fitting, bound = math.min(#chunk, most - count), bytes
+  for i = 1, fitting do
+    bound = bound + #chunk[i]
+  end
+  if bound > most_bytes then
+    return false
+  end
+  for i = 1, fitting do
+    page[count + i] = chunk[i]
+  end
+  count, bytes, more, is_exact = count + fitting, bound, fitting < #chunk, false
+  return true
+end
+
+local function count_bytes()
+  bytes, is_exact = 0, true
+  for i = 1, count do
+    local _, _, size = parse_event(page[i])
+    bytes = bytes + size
+  end
+end
+
 -- So many events that not many more are moved than fit.
 local function step(last)
   local room = most - count + 1
@@ -60,6 +86,27 @@ local function step(last)
   return math.max(1, math.min(2 * last, room))
 end
 
+-- Take events one by one, as far as there is room; false where one has expired that follows the place.
+local function take_each(chunk)
+  local seen, is_expired
+  for i = 1, #chunk do
+    local event = chunk[i]
+    local number, at, size = parse_event(event)
+    if at ~= seen then
+      seen, is_expired = at, oldest and tonumber(at) <= oldest
+    end
+    if is_expired then
+      if place > 0 then
+        return false
+      end
+      page, count, bytes, before = {}, 0, 0, tonumber(number)
+    elseif not takes(event, size) then
+      break
+    end
+  end
+  return true
+end
+
 local function forward()
   if place == 0 then
     before = tonumber(s.purged)
@@ -67,27 +114,20 @@ local function forward()
       before = tonumber(s.last)
     end
   end
+  local none_expired = not oldest or tonumber(s.since) > oldest
   local index, size_of_step = place == 0 and 0 or count_through(list, place), 2
-  local seen, is_expired
   while true do
     size_of_step = step(size_of_step)
     local chunk = call('LRANGE', list, index, index + size_of_step - 1)
-    for i = 1, #chunk do
-      local event = chunk[i]
-      local number, at, size = parse_event(event)
-      if at ~= seen then
-        seen, is_expired = at, oldest and tonumber(at) <= oldest
+    if not (none_expired and takes_unseen(chunk)) then
+      if not is_exact then
+        count_bytes()
       end
-      if is_expired then
-        if place > 0 then
-          return false
-        end
-        page, count, bytes, before = {}, 0, 0, tonumber(number)
-      elseif not takes(event, size) then
-        return true
+      if not take_each(chunk) then
+        return false
       end
     end
-    if #chunk < size_of_step then
+    if more or #chunk < size_of_step then
       return true
     end
     index = index + size_of_step
