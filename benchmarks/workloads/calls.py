@@ -19,6 +19,8 @@ from benchmarks.contestants import mcp_persist, ours
 from benchmarks.server import BARE, Running, running
 
 PROGRESS_EVENTS = 20
+REQUESTS = 40
+"""In a round."""
 
 METHODS: dict[str, tuple[str, Params]] = {
     "tools/list": ("tools/list", {}),
@@ -70,8 +72,7 @@ async def _mode(bench: Bench, mode: Mode, methods: list[str]) -> None:
         for clients, series in ((1, latency), (20, throughput)):
             async with _connected(started, mode.version, clients) as connected:
                 for method in methods:
-                    count = bench.choose(60, 40)
-                    runs = {name: partial(_one_round, each, method, count) for name, each in connected.items()}
+                    runs = {name: partial(_one_round, each, method) for name, each in connected.items()}
                     rounds = await bench.take_turns(runs, seconds=1.2)
                     series.record(
                         method,
@@ -107,12 +108,12 @@ async def _connected(
         client.close()
 
 
-async def _one_round(clients: list[Client], method: str, requests: int) -> Round:
+async def _one_round(clients: list[Client], method: str) -> Round:
     name, params = METHODS[method]
     latencies: list[float] = []
 
     async def work(client: Client) -> None:
-        for _ in range(requests // len(clients)):
+        for _ in range(REQUESTS // len(clients)):
             begin = time.perf_counter()
             await client.request(name, params)
             latencies.append(time.perf_counter() - begin)
