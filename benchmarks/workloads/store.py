@@ -17,7 +17,7 @@ from benchmarks.contestants.shape import Store
 from benchmarks.databases import FULL, NORMAL
 from benchmarks.messages import LARGE, SMALL, messages
 
-EVENTS = {1: 200, 10: 600, 50: 1200, 200: 1600, 1000: 2000}
+EVENTS = {1: 300, 10: 800, 50: 1500, 200: 2000, 1000: 2000}
 """For each number of callers, how many events a round has."""
 
 _SLOWER = 20
