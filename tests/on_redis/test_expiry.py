@@ -133,7 +133,7 @@ def _make_older(client: Any, session_id: str, span: timedelta) -> None:
     for name, text in client.hgetall(_key(session_id, "t")).items():
         if name.startswith("k"):
             fields = text.split(" ", 12)
-            for place in (2, 3, 6):
+            for place in (2, 6):
                 fields[place] = str(int(fields[place]) - micros)
             client.hset(_key(session_id, "t"), name, " ".join(fields))
 

@@ -58,7 +58,7 @@ end
 
 local function begin(base, name, key, claimed, node)
   local s = {
-    key = key, last = '0', nonce = '-', at = now, since = now, claimed = claimed, finished = '0', created = now,
+    key = key, last = '0', nonce = '-', at = now, since = '-', claimed = claimed, finished = '0', created = now,
     purged = '0', purged_nonce = '-', node = node, taken = '0', kept = '-', name = name,
   }
   call('HSET', base .. ':t', '=' .. name, key)

@@ -23,7 +23,7 @@ local SELDOM = 0.01
 
 -- Streams: all that is known of one stands in the field k<key> of the hash :t, its will in w<key>; the field =<name>
 -- has the key of the newest of that name. The list :o has their keys in the order of their opening. No event of a stream
--- is older than `since`.
+-- is older than `since`, or, where that is -, than the stream.
 
 local STREAM = '^' .. string.rep('(%S+) ', 12) .. '(.*)$'
 
@@ -92,8 +92,12 @@ local function nonce_of(event, size)
   return string.sub(event, -size - 9, -size - 2)
 end
 
+local function since(s)
+  return tonumber(s.since == '-' and s.created or s.since)
+end
+
 local function note_time(s, at)
-  if tonumber(at) < tonumber(s.since) then
+  if tonumber(at) < since(s) then
     s.since = at
   end
 end
@@ -101,7 +105,7 @@ end
 -- Add an event to the end of a stream. Where the list is new, what was before has expired as a whole.
 local function add_event(base, s, number, now, content)
   if call('RPUSH', base .. ':e:' .. s.key, number .. ':' .. now .. ':' .. content) == 1 then
-    s.since, s.kept = now, '-'
+    s.since, s.kept = now == s.created and '-' or now, '-'
     if tonumber(s.last) > tonumber(s.purged) then
       s.purged, s.purged_nonce = s.last, s.nonce
     end

@@ -127,7 +127,7 @@ for i = 1, #streams, 11 do
   s.key, s.last, s.at, s.claimed, s.finished, s.created, s.purged, s.purged_nonce, s.node, s.will, s.name =
     unpack(streams, i, i + 10)
   local old = stream_of(base, s.key)
-  s.nonce, s.since = nonce_of_last(s, old), old and old.since or s.created
+  s.nonce, s.since = nonce_of_last(s, old), old and old.since or '-'
   s.taken, s.kept = old and old.taken or '0', '-'
   if not old then
     call('RPUSH', base .. ':o', s.key)

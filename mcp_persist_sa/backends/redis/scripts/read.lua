@@ -114,7 +114,7 @@ local function forward()
       before = tonumber(s.last)
     end
   end
-  local none_expired = not oldest or tonumber(s.since) > oldest
+  local none_expired = not oldest or since(s) > oldest
   local index, size_of_step = place == 0 and 0 or count_through(list, place), 2
   while true do
     size_of_step = step(size_of_step)
