@@ -104,7 +104,7 @@ async def events(database: Database) -> list[tuple[str, str, int, str, str, bool
     async with _client(database) as client:
         for key in await _keys(client, database, "}:e:*"):
             base, _, stream = key.decode().partition(":e:")
-            name = (await client.hget(f"{base}:t", f"k{stream}")).decode().split(" ", 11)[11]
+            name = (await client.hget(f"{base}:t", f"k{stream}")).decode().split(" ", 12)[12]
             for event in await client.lrange(key, 0, -1):
                 number, _, content = event.decode().split(":", 2)
                 found.append((name, stream, int(number), content[:8], content[9:], content[8].isupper()))
