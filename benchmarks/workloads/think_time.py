@@ -25,7 +25,7 @@ async def measure(bench: Bench) -> None:
     async with bench.contestants(without=["fastmcp", "bare driver"]) as contestants:
         for callers in bench.choose([10, 50, 200], [50]):
             runs = {
-                name: partial(_one_round, store, callers, 0.35)
+                name: partial(_one_round, store, callers, 0.3)
                 for each in contestants
                 for name, store in each.ways_to_store.items()
             }
