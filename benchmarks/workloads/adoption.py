@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import AsyncExitStack
 from functools import partial
@@ -29,7 +30,7 @@ async def measure(bench: Bench) -> None:
         nodes: dict[str, Nodes] = {}
         for name in (mcp_persist.NAME, ours.NAME):
             database = await stack.enter_async_context(bench.database(migrated=name == ours.NAME))
-            pair = [await stack.enter_async_context(running(name, database)) for _ in range(2)]
+            pair = await asyncio.gather(*(stack.enter_async_context(running(name, database)) for _ in range(2)))
             nodes[name] = Nodes(*(each.address for each in pair))
         runs = {name: partial(_one_round, each) for name, each in nodes.items()}
         rounds = await bench.take_turns(runs, seconds=1.5)

@@ -89,11 +89,12 @@ async def servers(
 ) -> AsyncGenerator[dict[str, Running], None]:
     """A server of each name, on a database of its own."""
     async with AsyncExitStack() as stack:
-        started: dict[str, Running] = {}
-        for name in names:
-            database = await stack.enter_async_context(bench.database(migrated=name == ours.NAME))
-            started[name] = await stack.enter_async_context(running(name, database, json_response=json_response))
-        yield started
+        databases = [await stack.enter_async_context(bench.database(migrated=name == ours.NAME)) for name in names]
+        starting = [
+            stack.enter_async_context(running(name, database, json_response=json_response))
+            for name, database in zip(names, databases, strict=True)
+        ]
+        yield dict(zip(names, await asyncio.gather(*starting), strict=True))
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ async def _histories(bench: Bench, size: int, lengths: list[int]) -> None:
     async with bench.contestants() as contestants:
         for length in lengths:
             point = f"{length:,} events"
-            anchors = await _fill(contestants, size, length)
+            anchors = await _fill(contestants, size, length, most_of_slow=bench.choose(_MOST_OF_SLOW, 0))
             often = partial(timed, times=max(1, _EVENTS_OF_A_ROUND // length))
             times = await bench.take_turns(_runs(contestants, anchors, length, often))
             all_of_it.record(point, {name: [each.all for each in rounds] for name, rounds in times.items()})
@@ -52,13 +52,13 @@ async def _histories(bench: Bench, size: int, lengths: list[int]) -> None:
                 memory.record(point, {name: [await run()]})
 
 
-async def _fill(contestants: list[Contestant], size: int, length: int) -> dict[str, str]:
+async def _fill(contestants: list[Contestant], size: int, length: int, *, most_of_slow: int) -> dict[str, str]:
     """Make a stream of one event, after which to read, and those that are read; gives the ids of the former."""
     texts = [*islice(cycle(messages(size)), length + 1)]
     return {
         each.name: await each.fill(f"of-{length}", texts)
         for each in contestants
-        if not (each.slow and length > _MOST_OF_SLOW)
+        if not (each.slow and length > most_of_slow)
     }
 
 
