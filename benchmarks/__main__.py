@@ -14,7 +14,7 @@ from benchmarks import environment
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few and short rounds: two minutes, and only a hint")
+    parser.add_argument("--quick", action="store_true", help="few and short rounds: minutes, and only a hint")
     parser.add_argument("--only", action="append", metavar="NAME", help="one workload (may be given several times)")
     parser.add_argument("--backend", default=",".join(environment.backends()), help="which (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
