@@ -104,15 +104,8 @@ class Writer:
             alarm.cancel()
             pending.given_up = pending.outcome is None
         if pending.outcome is None:
-            raise self._too_late(pending, timeout)
+            raise _unstored(pending, self._trouble, f" within {timeout:g} s")
         return pending.place()
-
-    def _too_late(self, pending: Pending, timeout: float) -> StoreUnavailable:
-        kind = AccessDenied if isinstance(self._trouble, AccessDenied) else StoreUnavailable
-        reason = self._trouble or "Is the database down or too slow?"
-        error = (OutcomeUnknown if pending.lost else kind)(f"The events were not stored within {timeout:g} s. {reason}")
-        error.__cause__ = self._trouble
-        return error
 
     async def _drain(self) -> None:
         try:
@@ -258,12 +251,18 @@ class Writers:
 
 def _tell_denied(batch: Sequence[Pending], error: StoreUnavailable) -> None:
     """Tell at once what the database does not allow, but for events that have their numbers: those behind need them."""
-    if not isinstance(error, AccessDenied):
-        return
-    for pending in batch:
-        if pending.group.claim is None:
-            lost = OutcomeUnknown(f"The connection was lost while the events were written. {error}")
-            pending.settle(lost if pending.lost else error)
+    if isinstance(error, AccessDenied):
+        for pending in batch:
+            if pending.group.claim is None:
+                pending.settle(_unstored(pending, error))
+
+
+def _unstored(pending: Pending, trouble: StoreUnavailable | None, when: str = "") -> StoreUnavailable:
+    kind = AccessDenied if isinstance(trouble, AccessDenied) else StoreUnavailable
+    reason = trouble or "Is the database down or too slow?"
+    error = (OutcomeUnknown if pending.lost else kind)(f"The events were not stored{when}. {reason}")
+    error.__cause__ = trouble
+    return error
 
 
 def _hints(batch: Sequence[Pending], places: Sequence[Place | Exception]) -> set[Hint]:
