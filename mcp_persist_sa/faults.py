@@ -168,7 +168,8 @@ async def repeat(attempt: Callable[[], Awaitable[T]], timeout: float, *, writes:
             return await attempt()
         except Failure as error:
             # What may have happened is not denied when a later attempt fails.
-            failure = failure if writes and failure is not None and failure.fault is Fault.LOST else error
+            if not (writes and failure is not None and isinstance(failure.error, OutcomeUnknown)):
+                failure = error
             if error.fault is not Fault.UNDONE and not (error.fault is Fault.LOST and repeatable):
                 break
     assert failure is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import closing
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio import RedisCluster as ClusterClient
+from redis.exceptions import NoPermissionError
 
 from mcp_persist_sa import (
     AccessDenied,
@@ -24,9 +25,10 @@ from mcp_persist_sa import (
     StreamNotFound,
     open_store,
 )
+from mcp_persist_sa.backends.redis.callers import Callers
 from mcp_persist_sa.backends.redis.cluster import ClusterWire
-from mcp_persist_sa.backends.redis.scripts import APPEND, INDEX, SESSION, STATE
-from mcp_persist_sa.backends.redis.server import Call, Durability, Server
+from mcp_persist_sa.backends.redis.scripts import APPEND, INDEX, PARCEL, SESSION, STATE
+from mcp_persist_sa.backends.redis.server import Call, Durability, Server, Value
 from mcp_persist_sa.batches import Append, Gate, Place
 from mcp_persist_sa.checks import new_append
 from mcp_persist_sa.dsn import parse
@@ -104,6 +106,21 @@ async def test_a_claim_that_was_refused_and_whose_reply_was_lost_is_refused(stor
         await store.append("session", "1", "not mine")
     assert done.is_set()
     assert _messages(await store.read("session", stream_id="1")) == ["mine"]
+
+
+async def test_what_may_be_stored_and_is_then_not_allowed_may_be_stored(
+    store: Store, proxy: FaultProxy, server: RedisServer
+) -> None:
+    def denied_from_now_on(answer: bytes) -> bool:
+        if answer:
+            _set_right(server, "-evalsha")
+        return bool(answer)
+
+    proxy.cut_after_request(_of(APPEND), 1, denied_from_now_on)
+    with pytest.raises(OutcomeUnknown, match="permission"):
+        await store.append("session", "1", "x")
+    _set_right(server, "+evalsha")
+    assert _messages(await store.read("session", stream_id="1")) == ["x"]
 
 
 def _group(session: str, message: str) -> Append:
@@ -274,6 +291,32 @@ async def test_what_a_server_of_a_cluster_does_not_allow_is_not_said_of_what_ano
             assert any(isinstance(result, Exception) for result in results)
             for n, result in enumerate(results):
                 assert await _stored(store, f"{n}") in may_be_there[type(result)]
+
+
+class _Halfway:
+    """A way to servers of which one does not allow what another has done."""
+
+    is_split = True
+    callers = Callers(1)
+
+    def __init__(self) -> None:
+        self.exchanges = 0
+
+    async def exchange(self, commands: Sequence[Sequence[Value]]) -> list[Any]:
+        self.exchanges += 1
+        return [b"1", NoPermissionError("no permissions to run the 'evalsha' command")]
+
+    ask: Any = None
+    scan: Any = None
+    close: Any = None
+
+
+async def test_what_is_half_done_and_not_allowed_is_told_at_once() -> None:
+    wire = _Halfway()
+    server = Server(wire, timeout=2 * PATIENCE, durability=Durability(replicas=0, on_disk=False))
+    with pytest.raises(OutcomeUnknown, match="A part of it is written"):
+        await asyncio.wait_for(server.write(*[Call(PARCEL, ["key"], [])] * 2), PATIENCE)
+    assert wire.exchanges == 1
 
 
 async def _stored(store: Store, session_id: str) -> list[str | None]:

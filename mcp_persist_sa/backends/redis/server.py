@@ -170,7 +170,9 @@ class Server:
                 answers[place] = answer
         errors = [answer for answer in answers if isinstance(answer, Exception)]
         if writes and 0 < len(errors) < len(answers):
-            raise OutcomeUnknown(f"A part of it is written, and another is not: {describe(errors[0])}.") from errors[0]
+            # The fault says whether to try again, and not that nothing happened.
+            partly = OutcomeUnknown(f"A part of it is written, and another is not: {describe(errors[0])}.")
+            raise Failure(fault_of(errors[0]), partly) from errors[0]
         if errors:
             raise errors[0]
         return answers
