@@ -35,13 +35,13 @@ async def measure(bench: Bench) -> None:
 
 async def _point(bench: Bench, client: Any, series: Series, stream: Sequence[JSONRPCMessage]) -> None:
     figures: dict[str, list[float]] = {}
+    events = bench.choose(EVENTS, 300)
     for name, opening in contestants.ALL.items():
         async with bench.database() as database:
             # What is taken once, such as its scripts.
             if not await _fill(opening, database, ["first"], stream):
                 continue
             before = await _used(client)
-            events = bench.choose(EVENTS, 300)
             await _fill(opening, database, [f"stream-{n}" for n in range(events // len(stream))], stream)
             figures[name] = [(await _used(client) - before) / events]
     series.record(f"{len(stream):,} a stream", figures)
