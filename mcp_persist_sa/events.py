@@ -71,7 +71,7 @@ class Events(Part):
             StreamNotFound: The session has no such stream.
             SessionNotFound: The session has expired.
         """
-        return await self._tail(session_id).read(await self._place(session_id, after, stream_id))
+        return (await self._tail(session_id).read(await self._place(session_id, after, stream_id))).page()
 
     async def _place(self, session_id: str, after: str | None, stream_id: str | None) -> EventId:
         if (after is None) == (stream_id is None):
@@ -95,7 +95,8 @@ class Events(Part):
     async def _read_back(self, session_id: str, before: EventId, limit: int) -> Page:
         check_whole("limit", limit, 1)
         most = self._options.page_bytes
-        return await self._now_open.backend.read_before(self._key(session_id), before, limit=limit, max_bytes=most)
+        key = self._key(session_id)
+        return (await self._now_open.backend.read_before(key, before, limit=limit, max_bytes=most)).page()
 
     async def tail(
         self, session_id: str, stream_id: str | None = None, *, after: str | None = None, from_now: bool = False

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.metrics import Metrics, Tracing
-from mcp_persist_sa.models import Page
 from mcp_persist_sa.protocols import Backend
+from mcp_persist_sa.stretches import Stretch
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class _Measured:
         if name == "append":
             self._tell("event_stored", *_stored(args[0], result), seconds)
         elif name in ("read", "read_before"):
-            self._tell("replay", len(cast("Page", result).events), seconds)
+            self._tell("replay", cast("Stretch", result).count, seconds)
         return result
 
     @contextmanager

@@ -13,18 +13,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from mcp_persist_sa.batches import Append, Gate, Place
 from mcp_persist_sa.identity import EventId
-from mcp_persist_sa.models import (
-    JSONValue,
-    Page,
-    PoolHealth,
-    Purged,
-    Session,
-    SessionPage,
-    StateEntry,
-    StreamInfo,
-)
+from mcp_persist_sa.models import JSONValue, PoolHealth, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.oversight import OversightBackend, PolicyBackend, TendingBackend
 from mcp_persist_sa.records import RecordBackend
+from mcp_persist_sa.stretches import Stretch
 
 
 class Located(NamedTuple):
@@ -82,7 +74,7 @@ class EventBackend(Protocol):
         """
         ...
 
-    async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Page:
+    async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Stretch:
         """The events that follow a place; sequence 0 is the place before the first that is kept.
 
         Raises:
@@ -96,7 +88,7 @@ class EventBackend(Protocol):
         """An event of a stream whose key begins as `identity.FOREIGN` says, by its nonce. It is asked for seldom."""
         ...
 
-    async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Page:
+    async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Stretch:
         """The newest events before a place, in their order; with no nonce, the place is the end. Raises as `read`."""
         ...
 

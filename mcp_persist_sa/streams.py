@@ -12,14 +12,15 @@ from mcp_persist_sa.checks import new_arrival
 from mcp_persist_sa.errors import PersistError
 from mcp_persist_sa.hints import Notifier
 from mcp_persist_sa.identity import EventId, escape_stream_id, new_stream_key, unknown_event
-from mcp_persist_sa.models import Event, Gap, Page
+from mcp_persist_sa.models import Event, Gap
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.pending import Pending
 from mcp_persist_sa.protocols import EventBackend
+from mcp_persist_sa.stretches import Stretch
 from mcp_persist_sa.writer import Writer
 
-_FIRST_PAGE = 128
-"""Events: what was missed in most cases, and soon there."""
+_FIRST_PAGE = 127
+"""Events: what was missed in most cases, and soon there. One less than what a database is asked for."""
 
 _TURNS = 3
 """Of the event loop, until a statement has been sent: a task of the read, one of its connection, and the driver's."""
@@ -28,11 +29,6 @@ _TURNS = 3
 def end_of(stream_key: str) -> EventId:
     """The place behind all events of a stream."""
     return EventId(stream_key, 2**62, "")
-
-
-def _behind(page: Page, place: EventId) -> EventId:
-    """The place behind a page that follows one."""
-    return place if page.event_id is None else EventId.parse(page.event_id)
 
 
 async def _some_turns() -> None:
@@ -130,7 +126,7 @@ class Tail:
         self._options = options
         self._abandoned_at: float | None = None
 
-    async def read(self, place: EventId, *, limit: int | None = None) -> Page:
+    async def read(self, place: EventId, *, limit: int | None = None) -> Stretch:
         """What follows a place, as far as it is stored: a page, or so many events."""
         limit = self._most(limit)
         return await self._backend.read(self._session_key, place, limit=limit, max_bytes=self._options.page_bytes)
@@ -152,7 +148,7 @@ class Tail:
         last = await self._backend.read_before(self._session_key, end_of(place.stream_key), limit=1, max_bytes=1)
         if last.finished:
             return None, place.stream_key
-        return (place if last.event_id is None else EventId.parse(last.event_id)), ""
+        return last.last or place, ""
 
     async def pages(
         self, stream_id: str | None, place: EventId | None, *, skip: str = ""
@@ -182,41 +178,42 @@ class Tail:
                     await waiter.wait(None)
             limit: int | None = _FIRST_PAGE
             while True:
-                page = None
-                async with aclosing(self._pages(place, limit)) as pages:
-                    async for page in pages:
-                        if stream_id is not None and escape_stream_id(page.stream_id) != stream_id:
+                found = None
+                async with aclosing(self._stretches(place, limit)) as stretches:
+                    async for found in stretches:
+                        if stream_id is not None and escape_stream_id(found.stream_id) != stream_id:
                             raise unknown_event()
-                        yield page.items
-                assert page is not None
-                if page.finished or page.closed:
+                        yield found.items()
+                assert found is not None
+                if found.finished or found.closed:
                     return
-                place, limit = _behind(page, place), None
-                await self._look_after(place, page)
+                place, limit = found.last or place, None
+                await self._look_after(place, abandoned=found.abandoned)
+                del found
                 await waiter.wait(place)
 
-    async def _pages(self, place: EventId, limit: int | None) -> AsyncGenerator[Page, None]:
-        """What follows a place, as far as it is stored; the next page is read while one is used."""
-        page, is_first = await self.read(place, limit=limit), True
-        while page.more:
-            place = _behind(page, place)
+    async def _stretches(self, place: EventId, limit: int | None) -> AsyncGenerator[Stretch, None]:
+        """What follows a place, as far as it is stored; what comes next is read while one is made and used."""
+        found, is_first = await self.read(place, limit=limit), True
+        while found.more:
+            place = found.last or place
             # Of a page that ended at its bytes, a database may have looked at more than it gave.
-            limit = None if len(page.items) >= self._most(limit) else 5 * len(page.items) // 4 + 1
+            limit = None if found.count >= self._most(limit) else 5 * found.count // 4 + 1
             following = asyncio.ensure_future(self.read(place, limit=limit))
             try:
                 if not is_first:
                     # Whoever takes events without waiting for anything would not let it begin.
                     await _some_turns()
-                yield page
-                page, is_first = await following, False
+                yield found
+                found, is_first = await following, False
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
-        yield page
+        yield found
 
-    async def _look_after(self, place: EventId, page: Page) -> None:
+    async def _look_after(self, place: EventId, *, abandoned: bool) -> None:
         """End a stream whose node is dead: not at first sight, for the database may just have been away for all."""
-        if not page.abandoned:
+        if not abandoned:
             self._abandoned_at = None
         elif self._abandoned_at is None:
             self._abandoned_at = monotonic()

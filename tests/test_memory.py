@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mcp_persist_sa import Event, NewEvent, Page, open_store
+from mcp_persist_sa import Event, NewEvent, open_store
 from mcp_persist_sa.backends.sql.backend import SQLBackend
 from mcp_persist_sa.identity import EventId
+from mcp_persist_sa.stretches import Stretch
 from tests.servers import ChildProcess
 
 _READER = """
@@ -53,7 +54,7 @@ async def test_a_page_that_ended_at_its_bytes_is_followed_by_one_of_not_many_mor
     limits: list[int] = []
     read = SQLBackend.read
 
-    async def noted(backend: SQLBackend, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Page:
+    async def noted(backend: SQLBackend, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Stretch:
         limits.append(limit)
         return await read(backend, session_key, after, limit=limit, max_bytes=max_bytes)
 

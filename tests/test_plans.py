@@ -16,10 +16,12 @@ from sqlalchemy.sql.expression import ClauseElement, Executable
 from benchmarks import rows
 from benchmarks.databases import Database
 from benchmarks.figures import OURS
-from mcp_persist_sa import open_store, schema
+from mcp_persist_sa import NewEvent, open_store, schema
 from mcp_persist_sa.backends.sql import audit, outlines, policies, reads, removal, retention, stats, streams
+from mcp_persist_sa.backends.sql.reading import Reading
 from mcp_persist_sa.dsn import parse
 from mcp_persist_sa.engine import postgres_engine, sqlite_engine
+from mcp_persist_sa.identity import EventId, session_key
 from mcp_persist_sa.options import Options
 
 T = TypeVar("T")
@@ -31,7 +33,6 @@ VALUES: dict[str, Any] = {
     "for_stream": "strm7",
     "place": 10,
     "limit": 500,
-    "one_more": 501,
     "max_bytes": 2**20,
     "event_ttl": timedelta(hours=24),
     "now": NOW,
@@ -110,6 +111,24 @@ async def test_a_page_is_read_from_ranges_of_the_primary_keys(full: str, form: s
         assert "Bitmap" not in found
         assert found.count("Index Scan using pk_mcp_events on mcp_events") == 2
         assert re.search(r"Index Cond: .*session_key.*stream_key.*sequence > ", found)
+
+
+async def test_postgres_plans_a_page_once_however_long_the_streams_are(new_postgres: Callable[[], str]) -> None:
+    """It would plan anew each time, for as long as a short page takes, if the limit were a parameter."""
+    dsn = new_postgres()
+    async with open_store(dsn) as store:
+        first, *_ = await store.append_many("session", "1", [NewEvent("x" * 300)] * 10_000)
+    await rows.settle(Database("postgres", dsn))
+    key, place, reading = session_key("", "session"), EventId.parse(first), Reading(timedelta(hours=1), None)
+
+    def work(connection: sa.Connection) -> tuple[int, int]:
+        for _ in range(25):
+            assert reads.read_after(connection, key, place, reading, limit=127, max_bytes=2**20).count == 127
+        plans = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE generic_plans + custom_plans > 20"
+        generic, custom = connection.exec_driver_sql(plans).one()
+        return generic, custom
+
+    assert await run(dsn, work) == (20, 5)
 
 
 @pytest.mark.parametrize("statement", [streams.ONE, streams.LIST], ids=["one", "page"])

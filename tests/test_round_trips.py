@@ -106,7 +106,7 @@ async def test_a_page_is_on_its_way_while_the_one_before_it_is_used(
             found.append((event.event_id, sent))
     assert [event_id for event_id, _ in found] == ids[1:201]
     numbers = [number for _, number in found]
-    assert numbers == [1] * 128 + [3] * 72
+    assert numbers == [1] * 127 + [3] * 73
 
 
 async def test_sessions_are_recorded_found_and_counted_in_one_round_trip(proxy: FaultProxy, store: Store) -> None:

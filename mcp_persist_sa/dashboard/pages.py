@@ -166,7 +166,8 @@ async def events_page(store: Store, session_id: str, stream_key: str, before: st
     place = end_of(stream_key) if before is None else EventId.parse(before)
     if place.stream_key != stream_key or not _STREAM_KEY.fullmatch(stream_key):
         raise unknown_event()
-    page = await store.backend.read_before(key_of(store, session_id), place, limit=EVENTS, max_bytes=_MAX_BYTES)
+    found = await store.backend.read_before(key_of(store, session_id), place, limit=EVENTS, max_bytes=_MAX_BYTES)
+    page = found.page()
     oldest = next(iter(page.events), None)
     told: Callable[[str | None], JSON] = (lambda message: {"message": inside(message)}) if payloads else _nothing
     return {

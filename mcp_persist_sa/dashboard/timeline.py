@@ -105,12 +105,12 @@ class Timeline:
         if known is not None and known[0] == record:
             return known[1]
         try:
-            page = await self._store.backend.read_before(
+            found = await self._store.backend.read_before(
                 self._key, end_of(record.stream_key), limit=_POINTS, max_bytes=_POINT_BYTES
             )
         except (HistoryLost, UnknownEvent):
             return []
-        return [_point(item) for item in page.items]
+        return [_point(item) for item in found.items()]
 
 
 async def _streams(backend: Backend, session_key: str) -> tuple[list[StreamRecord], bool]:

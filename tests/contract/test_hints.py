@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from mcp_persist_sa import Event, Gap, Page, Store, StoreClosed
+from mcp_persist_sa import Event, Gap, Store, StoreClosed
 from mcp_persist_sa.identity import EventId
 from mcp_persist_sa.streams import Tail
+from mcp_persist_sa.stretches import Stretch
 from tests.contract.support import PATIENCE, execute, fill, rest, take
 from tests.databases import ALL, Database
 
@@ -33,8 +34,8 @@ class Reads:
     def __init__(self) -> None:
         self.count = 0
 
-    def of(self, read: Callable[..., Awaitable[Page]]) -> Callable[..., Awaitable[Page]]:
-        async def counted(tail: Tail, place: EventId, **options: Any) -> Page:
+    def of(self, read: Callable[..., Awaitable[Stretch]]) -> Callable[..., Awaitable[Stretch]]:
+        async def counted(tail: Tail, place: EventId, **options: Any) -> Stretch:
             self.count += 1
             return await read(tail, place, **options)
 

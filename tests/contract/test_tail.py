@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mcp_persist_sa import Gap, HistoryLost, InvalidInput, NewEvent, Page, SessionNotFound, Store, UnknownEvent
+from mcp_persist_sa import Event, Gap, HistoryLost, InvalidInput, NewEvent, SessionNotFound, Store, UnknownEvent
 from mcp_persist_sa.identity import EventId
 from mcp_persist_sa.streams import Tail
+from mcp_persist_sa.stretches import Stretch
 from tests.contract.beside import count, lose_events
 from tests.contract.support import PATIENCE, Clock, fill, rest, take
 from tests.databases import Database
@@ -39,7 +42,7 @@ async def test_a_tail_that_is_left_while_it_reads_ahead_stops_reading(
     await store.append_many("session", "1", [NewEvent(str(n)) for n in range(600)])
     read, begun, stopped = Tail.read, asyncio.Event(), asyncio.Event()
 
-    async def hang_behind_the_first_page(tail: Tail, place: EventId, **options: Any) -> Page:
+    async def hang_behind_the_first_page(tail: Tail, place: EventId, **options: Any) -> Stretch:
         if not place.sequence:
             return await read(tail, place, **options)
         begun.set()
@@ -62,7 +65,7 @@ async def test_what_a_tail_meets_while_it_reads_ahead_is_told_when_its_turn_come
     await store.append_many("session", "1", [NewEvent(str(n)) for n in range(600)])
     read = Tail.read
 
-    async def lose_what_follows(tail: Tail, place: EventId, **options: Any) -> Page:
+    async def lose_what_follows(tail: Tail, place: EventId, **options: Any) -> Stretch:
         if place.sequence:
             raise HistoryLost("gone")
         return await read(tail, place, **options)
@@ -77,7 +80,34 @@ async def test_what_a_tail_meets_while_it_reads_ahead_is_told_when_its_turn_come
 
     with pytest.raises(HistoryLost):
         await follow()
-    assert len(seen) == 128
+    assert len(seen) == 127
+
+
+async def test_what_follows_is_asked_for_before_the_events_of_a_page_are_made(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a database reads while we work. The first page is there at once; it is short."""
+    await store.append_many("session", "1", [NewEvent(str(n)) for n in range(1, 2301)])
+    await store.append("session", "1", None, final=True)
+    read, order = Tail.read, list[str]()
+
+    async def noted(tail: Tail, place: EventId, **options: Any) -> Stretch:
+        order.append(f"read behind {place.sequence}")
+        found = await read(tail, place, **options)
+
+        def items() -> Sequence[Event | Gap]:
+            order.append(f"make {found.count}")
+            return found.items()
+
+        return replace(found, items=items)
+
+    monkeypatch.setattr(Tail, "read", noted)
+    assert len(await rest(store.tail("session", stream_id="1"))) == 2301
+    assert order == [
+        *("read behind 0", "make 127", "read behind 127"),
+        *("read behind 1127", "make 1000", "read behind 2127", "make 1000"),
+        "make 174",
+    ]
 
 
 async def test_a_tail_may_begin_before_its_stream(store: Store) -> None:

@@ -138,8 +138,8 @@ async def test_a_batch_that_arrives_late_is_not_stored_again(server: RedisServer
     assert isinstance(late[0], OutcomeUnknown)
     assert late[1] == places[1]
     beginning = EventId(places[0].stream_key if isinstance(places[0], Place) else "", 0, "")
-    page = await backend.read(session_key("", "session"), beginning, limit=10, max_bytes=1000)
-    assert _messages(page) == ["a", "c", "d"]
+    found = await backend.read(session_key("", "session"), beginning, limit=10, max_bytes=1000)
+    assert _messages(found.page()) == ["a", "c", "d"]
     await backend.close()
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from mcp_persist_sa.backends.redis.keys import moment
 from mcp_persist_sa.backends.redis.nodes import Nodes
 from mcp_persist_sa.backends.redis.scripts import READ, STREAMS
 from mcp_persist_sa.identity import EventId, new_nonce, unescape_stream_id, unknown_event
-from mcp_persist_sa.models import Event, Gap, Page, StreamInfo
+from mcp_persist_sa.models import Event, Gap, StreamInfo
 from mcp_persist_sa.protocols import Located
 from mcp_persist_sa.refusals import history_lost, session_expired
+from mcp_persist_sa.stretches import Stretch
 
 _GRACE = 1_000_000
 """Microseconds between taking a stream from its node and ending it."""
@@ -27,24 +29,19 @@ class Reads(Nodes):
             raise session_expired()
         return Located(answer[1].decode() or None, bool(answer[2]), bool(answer[3]))
 
-    async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Page:
+    async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Stretch:
         """See `EventBackend`."""
-        answer = await self._page(session_key, "forward", after, limit, max_bytes)
-        items = _items(after.stream_key, int(answer[2]), answer[7])
-        finished = items[-1].final if items and isinstance(items[-1], Event) else answer[3] == b"1"
-        return await self._complete(items, answer, finished=finished and not answer[1])
+        answer = await self._found(session_key, "forward", after, limit, max_bytes)
+        return await self._stretch(after.stream_key, int(answer[2]), answer[7], answer, at_end=True)
 
-    async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Page:
+    async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Stretch:
         """See `EventBackend`."""
-        answer = await self._page(session_key, "back", before, limit, max_bytes)
+        answer = await self._found(session_key, "back", before, limit, max_bytes)
         rows = answer[7][::-1]
-        start = int(rows[0].split(b":", 1)[0]) - 1 if rows else 0
-        items = _items(before.stream_key, start, rows)
-        last = items[-1] if items else None
-        at_end = last is None and not before.nonce and answer[3] == b"1"
-        return await self._complete(items, answer, finished=at_end or (isinstance(last, Event) and last.final))
+        start = _outline(before.stream_key, rows[0])[0].sequence - 1 if rows else 0
+        return await self._stretch(before.stream_key, start, rows, answer, at_end=not before.nonce)
 
-    async def _page(self, session_key: str, direction: str, place: EventId, limit: int, max_bytes: int) -> list[Any]:
+    async def _found(self, session_key: str, direction: str, place: EventId, limit: int, max_bytes: int) -> list[Any]:
         answer = await self._read(
             READ,
             session_key,
@@ -59,11 +56,15 @@ class Reads(Nodes):
             raise history_lost()
         return answer
 
-    async def _complete(self, items: list[Event | Gap], answer: list[Any], *, finished: bool) -> Page:
-        last = items[-1] if items else None
-        return Page(
-            items=tuple(items),
-            event_id=last.event_id if isinstance(last, Event) else None,
+    async def _stretch(
+        self, stream_key: str, position: int, rows: list[bytes], answer: list[Any], *, at_end: bool
+    ) -> Stretch:
+        """What was found behind a number; at the end of the stream, it need not hold the final event to be finished."""
+        last, finished = _outline(stream_key, rows[-1]) if rows else (None, at_end and answer[3] == b"1")
+        return Stretch(
+            count=len(rows),
+            last=last,
+            items=partial(_items, stream_key, position, rows),
             finished=finished,
             closed=bool(answer[4]),
             more=bool(answer[1]),
@@ -100,6 +101,12 @@ class Reads(Nodes):
             dead = node.decode()
             if await self._is_alive(dead):
                 return
+
+
+def _outline(stream_key: str, row: bytes) -> tuple[EventId, bool]:
+    """The place of an event, and whether it is final."""
+    number, _, content = row.split(b":", 2)
+    return EventId(stream_key, int(number), content[:8].decode()), content[8:9] in (b"M", b"P")
 
 
 def _items(stream_key: str, position: int, rows: Sequence[bytes]) -> list[Event | Gap]:

@@ -18,9 +18,10 @@ from mcp_persist_sa.compatibility import revision_of
 from mcp_persist_sa.database import Database
 from mcp_persist_sa.errors import SessionExists, SessionLimitReached
 from mcp_persist_sa.identity import EventId, new_stream_key
-from mcp_persist_sa.models import JSONValue, Page, PoolHealth, Purged, Session, SessionPage, StateEntry, StreamInfo
+from mcp_persist_sa.models import JSONValue, PoolHealth, Purged, Session, SessionPage, StateEntry, StreamInfo
 from mcp_persist_sa.options import CLOSED_TTL, Options
 from mcp_persist_sa.protocols import Located, SessionFilter
+from mcp_persist_sa.stretches import Stretch
 
 
 class SQLBackend(Operating):
@@ -61,16 +62,16 @@ class SQLBackend(Operating):
         reading = self._reading
         return await self._read(lambda c: streams.locate(c, session_key, stream_id, reading))
 
-    async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Page:
+    async def read(self, session_key: str, after: EventId, *, limit: int, max_bytes: int) -> Stretch:
         reading = self._reading
         return await self._read(
-            lambda c: reads.read_page(c, session_key, after, reading, limit=limit, max_bytes=max_bytes)
+            lambda c: reads.read_after(c, session_key, after, reading, limit=limit, max_bytes=max_bytes)
         )
 
     async def find_foreign(self, session_key: str, nonce: str) -> EventId | None:
         return await self._read(lambda c: reads.find_foreign(c, session_key, nonce))
 
-    async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Page:
+    async def read_before(self, session_key: str, before: EventId, *, limit: int, max_bytes: int) -> Stretch:
         reading = self._reading
         return await self._read(
             lambda c: reads.read_before(c, session_key, before, reading, limit=limit, max_bytes=max_bytes)

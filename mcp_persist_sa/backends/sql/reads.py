@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -22,13 +23,13 @@ from mcp_persist_sa.backends.sql.reading import (
     this_stream,
 )
 from mcp_persist_sa.identity import FOREIGN, EventId, unescape_stream_id, unknown_event
-from mcp_persist_sa.models import Event, Gap, Page
+from mcp_persist_sa.models import Event, Gap
 from mcp_persist_sa.refusals import history_lost, session_expired
 from mcp_persist_sa.schema import events, streams
 from mcp_persist_sa.sqltypes import seconds
+from mcp_persist_sa.stretches import Stretch
 
 _PLACE = sa.bindparam("place", type_=sa.BigInteger())
-_ONE_MORE = sa.bindparam("one_more", type_=sa.Integer())
 _MAX_BYTES = sa.bindparam("max_bytes", type_=sa.Integer())
 _INTEGER = 2**31 - 1
 """The most that a driver takes for either of them. Sums of a larger type would be NUMERIC on Postgres, and slow."""
@@ -107,8 +108,12 @@ class _Direction(NamedTuple):
             .where(this_stream)
         )
 
-    def rows(self) -> Any:
-        """Events along the primary key."""
+    def rows(self, most: int) -> Any:
+        """Events along the primary key.
+
+        Args:
+            most: How many. Of a parameter, Postgres would assume a tenth of all, and plan anew each time.
+        """
         return (
             sa.select(
                 *(events.c.sequence, events.c.nonce, events.c.final, events.c.message),
@@ -117,15 +122,15 @@ class _Direction(NamedTuple):
             )
             .where(of_stream, self.where)
             .order_by(self.order(events.c.sequence))
-            .limit(_ONE_MORE)
+            .limit(sa.literal_column(str(most), sa.Integer()))
         )
 
-    def at_once(self) -> Any:
+    def at_once(self, most: int) -> Any:
         """Both together, with hardly more bytes of events than a page has, and the event behind these.
 
         The first event that has bytes is always in a page, so the one behind it is sent however many those are.
         """
-        rows = self.rows().subquery("rows")
+        rows = self.rows(most).subquery("rows")
         counted = sa.case((rows.c.size < _MAX_BYTES, rows.c.size), else_=_MAX_BYTES)
         before = sa.func.sum(counted).over(order_by=self.order(rows.c.sequence), rows=(None, -1))
         running = sa.select(rows, before.label("before")).subquery("running")
@@ -133,26 +138,25 @@ class _Direction(NamedTuple):
         of_event: list[Any] = [running.c[column.name] for column in rows.c]
         return sa.union_all(self.head(), sa.select(*of_event).where(fits))
 
-    def page(self) -> Rowwise:
-        """The head, and then the rows."""
-        return Rowwise([self.head(), self.rows()], self.at_once(), backwards=self.order is sa.desc)
-
 
 _FORWARDS = _Direction(events.c.sequence > _PLACE, is_expired, sa.asc, -1)
 _BACKWARDS = _Direction((events.c.sequence < _PLACE) & ~is_expired, sa.false(), sa.desc, 2**63 - 1)
-PAGES = {"head": _FORWARDS.head(), "rows": _FORWARDS.rows(), "at once": _FORWARDS.at_once()}
-_AFTER = _FORWARDS.page()
-_BEFORE = _BACKWARDS.page()
+PAGES = {"head": _FORWARDS.head(), "rows": _FORWARDS.rows(128), "at once": _FORWARDS.at_once(128)}
+
+
+@cache
+def _page(direction: _Direction, size: int) -> Rowwise:
+    """The head, and then the rows: as many as a number of so many bits can say, so that there are few statements."""
+    most = 1 << size
+    return Rowwise([direction.head(), direction.rows(most)], direction.at_once(most), backwards=direction is _BACKWARDS)
 
 
 def _values_at(session_key: str, place: EventId, reading: Reading, limit: int, max_bytes: int) -> dict[str, Any]:
-    limit = min(limit, _INTEGER - 1)
     return reading.values(
         for_session=session_key,
         for_stream=place.stream_key,
         place=place.sequence,
-        limit=limit,
-        one_more=limit + 1,
+        limit=min(limit, _INTEGER),
         max_bytes=min(max_bytes, _INTEGER),
     )
 
@@ -171,11 +175,11 @@ class _Found(NamedTuple):
     more: bool
 
 
-def _fetched(statement: Rowwise, connection: sa.Connection, values: dict[str, Any]) -> _Found:
+def _fetched(direction: _Direction, connection: sa.Connection, values: dict[str, Any]) -> _Found:
     """As many rows as the limits of a page allow; the first that has bytes always."""
     rows: list[Any] = []
     limit, most, read = values["limit"], values["max_bytes"], 0
-    with closing(statement.each(connection, values)) as found:
+    with closing(_page(direction, limit.bit_length()).each(connection, values)) as found:
         header = _header_of(next(found, None))
         for row in found:
             size = row[_SIZE]
@@ -195,17 +199,17 @@ def _header_of(row: Any) -> _Header:
     return header
 
 
-def read_page(
+def read_after(
     connection: sa.Connection, session_key: str, after: EventId, reading: Reading, *, limit: int, max_bytes: int
-) -> Page:
+) -> Stretch:
     """Read what follows a place."""
     values = _values_at(session_key, after, reading, limit, max_bytes)
-    found = _fetched(_AFTER, connection, values)
+    found = _fetched(_FORWARDS, connection, values)
     position = _start(found.header, after)
     while after.sequence == 0 and found.more and found.rows[-1][_EXPIRED]:
         # A page of events that have expired and were not removed yet.
         position = found.rows[-1][_SEQUENCE]
-        found = _fetched(_AFTER, connection, {**values, "place": position})
+        found = _fetched(_FORWARDS, connection, {**values, "place": position})
     fresh = [row for row in found.rows if not row[_EXPIRED]]
     if len(fresh) < len(found.rows):
         if after.sequence != 0:
@@ -213,9 +217,7 @@ def read_page(
         # The clocks of nodes differ: what stands before an event that has expired counts as expired, too.
         position = max(row[_SEQUENCE] for row in found.rows if row[_EXPIRED])
         fresh = [row for row in fresh if row[_SEQUENCE] > position]
-    page = _page(after.stream_key, position, fresh, more=found.more)
-    finished = page.finished or (not fresh and bool(found.header.finished))
-    return _of_stream(page, found.header, finished=finished)
+    return _stretch(found._replace(rows=fresh), after.stream_key, position, at_end=True)
 
 
 def _start(header: _Header, after: EventId) -> int:
@@ -227,9 +229,9 @@ def _start(header: _Header, after: EventId) -> int:
     return after.sequence
 
 
-def _page(stream_key: str, position: int, rows: Sequence[Any], *, more: bool) -> Page:
+def _items(stream_key: str, position: int, rows: Sequence[Any]) -> list[Event | Gap]:
     items: list[Event | Gap] = []
-    event = written_at = at = None
+    written_at = at = None
     for sequence, nonce, final, message, _, created_at, _ in rows:
         if sequence != position + 1:
             items.append(Gap(position + 1, sequence - 1))
@@ -237,29 +239,34 @@ def _page(stream_key: str, position: int, rows: Sequence[Any], *, more: bool) ->
             # Events of one batch mostly have the same time.
             written_at, at = created_at, datetime.fromtimestamp(created_at, timezone.utc)
         # As Event(...) would, in half the time.
-        event = Event._make((f"{stream_key}.{sequence}.{nonce}", sequence, message, final == 1, at))
-        items.append(event)
+        items.append(Event._make((f"{stream_key}.{sequence}.{nonce}", sequence, message, final == 1, at)))
         position = sequence
-    return Page(tuple(items), event and event.event_id, event is not None and event.final, False, more)
+    return items
 
 
 def read_before(
     connection: sa.Connection, session_key: str, before: EventId, reading: Reading, *, limit: int, max_bytes: int
-) -> Page:
+) -> Stretch:
     """Read what comes before a place, the newest `limit` events of it; before the end, if the place has no nonce."""
-    found = _fetched(_BEFORE, connection, _values_at(session_key, before, reading, limit, max_bytes))
+    found = _fetched(_BACKWARDS, connection, _values_at(session_key, before, reading, limit, max_bytes))
     if before.nonce:
         _start(found.header, before)
     rows = found.rows[::-1]
-    page = _page(before.stream_key, rows[0][_SEQUENCE] - 1 if rows else 0, rows, more=found.more)
-    at_end = not rows and not before.nonce and bool(found.header.finished)
-    return _of_stream(page, found.header, finished=page.finished or at_end)
+    start = rows[0][_SEQUENCE] - 1 if rows else 0
+    return _stretch(found._replace(rows=rows), before.stream_key, start, at_end=not before.nonce)
 
 
-def _of_stream(page: Page, header: _Header, *, finished: bool) -> Page:
-    return page._replace(
-        finished=finished,
+def _stretch(found: _Found, stream_key: str, position: int, *, at_end: bool) -> Stretch:
+    """What was found behind a number; at the end of the stream, it need not hold the final event to be finished."""
+    header, rows, more = found
+    last = _Row(*rows[-1]) if rows else None
+    return Stretch(
+        count=len(rows),
+        last=EventId(stream_key, last.sequence, last.nonce) if last else None,
+        items=partial(_items, stream_key, position, rows),
+        finished=bool(last.final if last else at_end and header.finished),
         closed=bool(header.condition & _CLOSED),
+        more=more,
         abandoned=bool(header.condition & _ABANDONED),
         stream_id=unescape_stream_id(header.stream_id),
     )
