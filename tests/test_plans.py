@@ -18,7 +18,9 @@ from benchmarks.databases import Database
 from benchmarks.figures import OURS
 from mcp_persist_sa import NewEvent, open_store, schema
 from mcp_persist_sa.backends.sql import audit, outlines, policies, reads, removal, retention, stats, streams
+from mcp_persist_sa.backends.sql.appends import Appends
 from mcp_persist_sa.backends.sql.reading import Reading
+from mcp_persist_sa.batches import Append, Arrival, Claim, Gate, Place
 from mcp_persist_sa.dsn import parse
 from mcp_persist_sa.engine import postgres_engine, sqlite_engine
 from mcp_persist_sa.identity import EventId, session_key
@@ -43,11 +45,14 @@ VALUES: dict[str, Any] = {
 async def full(request: pytest.FixtureRequest, tmp_path: Path, new_postgres: Callable[[], str]) -> str:
     """The DSN of a database with many events of many streams."""
     dsn = f"sqlite:///{tmp_path / 'full.db'}" if request.param == "sqlite" else new_postgres()
-    database = Database(request.param, dsn)
-    async with open_store(dsn):
-        await rows.fill(OURS, database, rows.Rows(0, OTHER_EVENTS, OTHER_EVENTS // 100))
+    return await _filled(Database(request.param, dsn), a_stream=100)
+
+
+async def _filled(database: Database, *, a_stream: int) -> str:
+    async with open_store(database.dsn):
+        await rows.fill(OURS, database, rows.Rows(0, OTHER_EVENTS, OTHER_EVENTS // a_stream))
     await rows.settle(database)
-    return dsn
+    return database.dsn
 
 
 class Explain(Executable, ClauseElement):
@@ -121,14 +126,38 @@ async def test_postgres_plans_a_page_once_however_long_the_streams_are(new_postg
     await rows.settle(Database("postgres", dsn))
     key, place, reading = session_key("", "session"), EventId.parse(first), Reading(timedelta(hours=1), None)
 
-    def work(connection: sa.Connection) -> tuple[int, int]:
+    def work(connection: sa.Connection) -> list[tuple[int, int]]:
         for _ in range(25):
             assert reads.read_after(connection, key, place, reading, limit=127, max_bytes=2**20).count == 127
-        plans = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE generic_plans + custom_plans > 20"
-        generic, custom = connection.exec_driver_sql(plans).one()
-        return generic, custom
+        return _plans(connection)
 
-    assert await run(dsn, work) == (20, 5)
+    assert await run(dsn, work) == [(20, 5)]
+
+
+@pytest.mark.parametrize("writers", [1, 2, 5, 8, 9, 50])
+async def test_postgres_plans_a_batch_once_whatever_its_size(new_postgres: Callable[[], str], writers: int) -> None:
+    """It takes an array for one of ten, and would plan each batch of fewer anew: a fifth of what an event takes."""
+    dsn = await _filled(Database("postgres", new_postgres()), a_stream=5)
+    appends = Appends("postgresql", "")
+
+    def batch(number: int) -> list[Append]:
+        claims = [Claim(f"stream-of-{n}", number, number == 1) for n in range(writers)]
+        event = (Arrival("{}", False, f"nonce-{number}", 2),)
+        return [Append(claim.stream_key, "1", event, 2, claim) for claim in claims]
+
+    def work(connection: sa.Connection) -> list[tuple[int, int]]:
+        for number in range(1, 27):
+            places = appends.store(connection, batch(number), Gate("writer", number), None)
+            assert places == [Place(f"stream-of-{n}", number) for n in range(writers)]
+        return _plans(connection)
+
+    assert await run(dsn, work) == [(20, 5)]
+
+
+def _plans(connection: sa.Connection) -> list[tuple[int, int]]:
+    """How often each statement that was run often was run by a general plan, and by one that was made for it."""
+    often = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE generic_plans + custom_plans > 20"
+    return [(generic, custom) for generic, custom in connection.exec_driver_sql(often)]
 
 
 @pytest.mark.parametrize("statement", [streams.ONE, streams.LIST], ids=["one", "page"])

@@ -7,7 +7,7 @@ and nothing else is touched. All of it can be repeated: the numbers are fixed.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,7 +25,7 @@ from mcp_persist_sa.backends.sql.arrivals import (
 )
 from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.memory import Memory
-from mcp_persist_sa.backends.sql.rows import BIG, FLAG, TEXT, Rows
+from mcp_persist_sa.backends.sql.rows import BIG, FLAG, TEXT, Rows, few
 from mcp_persist_sa.batches import Append, Claim, Place
 from mcp_persist_sa.refusals import claim_refused
 from mcp_persist_sa.schema import streams
@@ -50,6 +50,8 @@ _KEPT = Rows("kept", (("session_key", TEXT), ("stream_key", TEXT), ("node_id", T
 
 _STREAM, _OPENING, _FINISHED, _LAST = 2, 3, 4, 5
 
+_POSTGRES = "postgresql"
+
 Arrivals = Sequence[tuple[Any, ...]]
 
 
@@ -64,7 +66,7 @@ class ClaimedAppends:
     ) -> Results:
         """Store groups of events; those of a stream that is not theirs are refused."""
         arrivals = [row for group in groups for row in arrivals_at(group, *_claim(group)[:2])]
-        if self._dialect == "postgresql":
+        if self._dialect == _POSTGRES:
             known = self._at_once(connection, groups, arrivals, common)
         else:
             known = self._in_steps(connection, groups, arrivals, common, memory)
@@ -75,13 +77,15 @@ class ClaimedAppends:
     ) -> Set[str]:
         values = common | NUMBERED.values(self._dialect, [row[1:] for row in arrivals])
         if not any(_begins_or_ends(group) for group in groups):
-            return _keys(self._more.rows(connection, values | _KEPT.values(self._dialect, _kept_rows(groups))))
+            kept = _kept_rows(groups)
+            return _keys(_more(few(len(kept))).rows(connection, values | _KEPT.values(self._dialect, kept)))
         rows = _claim_rows(groups)
         values |= _CLAIMS.values(self._dialect, rows)
-        known = _keys(self._all.rows(connection, values))
+        statement = _all(few(len(rows)))
+        known = _keys(statement.rows(connection, values))
         if len(known) < len(rows):
             # An earlier sending, on whose end the statement had to wait, is seen by the next one only.
-            known |= _keys(self._all.rows(connection, values))
+            known |= _keys(statement.rows(connection, values))
         return known
 
     def _in_steps(
@@ -120,7 +124,7 @@ class ClaimedAppends:
 
     @cached_property
     def _open(self) -> Hot:
-        return Hot(self._opening())
+        return Hot(_opening(self._claims, self._dialect))
 
     @cached_property
     def _known(self) -> Hot:
@@ -128,57 +132,62 @@ class ClaimedAppends:
 
     @cached_property
     def _end(self) -> Hot:
-        return Hot(self._ending())
+        return Hot(_ending(self._claims))
 
-    def _opening(self) -> Any:
-        claim = self._claims
-        rival = streams.alias("rival")
-        taken = sa.exists().where(
-            rival.c.session_key == claim.c.session_key,
-            rival.c.stream_id == claim.c.stream_id,
-            rival.c.finished.is_(sa.false()),
+
+@cache
+def _all(most: int | None) -> Hot:
+    """All at once on Postgres, for at most so many streams."""
+    claim = _CLAIMS.relation(_POSTGRES, most)
+    opened = _opening(claim, _POSTGRES).returning(streams.c.stream_key, streams.c.session_key).cte("opened")
+    known = sa.union(sa.select(opened), sa.select(_locked(claim))).cte("known")
+    return Hot(sa.select(known.c.stream_key).add_cte(_stored(known), _ending(claim).cte("ended")))
+
+
+@cache
+def _more(most: int | None) -> Hot:
+    """The same for streams that go on: what is in between neither opens nor ends any."""
+    known = _locked(_KEPT.relation(_POSTGRES, most))
+    return Hot(sa.select(known.c.stream_key).add_cte(_stored(known)))
+
+
+def _stored(known: CTE) -> CTE:
+    arrival = NUMBERED.relation(_POSTGRES)
+    source = arrival.join(known, known.c.stream_key == arrival.c.stream)
+    place = {"session_key": known.c.session_key, "stream_key": known.c.stream_key}
+    return stored(arrival, source, **place, sequence=arrival.c.position)
+
+
+def _opening(claim: FromClause, dialect: str) -> Any:
+    rival = streams.alias("rival")
+    taken = sa.exists().where(
+        rival.c.session_key == claim.c.session_key,
+        rival.c.stream_id == claim.c.stream_id,
+        rival.c.finished.is_(sa.false()),
+    )
+    opening = new_stream(
+        claim,
+        claimed=sa.true(),
+        finished=claim.c.finished,
+        last_sequence=claim.c.last_sequence,
+        node_id=claim.c.node_id,
+        will=claim.c.will,
+    ).where(claim.c.opening, ~taken)
+    return insert_for(dialect)(streams).from_select(STREAM_COLUMNS, opening).on_conflict_do_nothing()
+
+
+def _ending(claim: FromClause) -> Any:
+    return (
+        sa.update(streams)
+        .values(finished=sa.true(), last_sequence=claim.c.last_sequence, updated_at=now())
+        .where(
+            streams.c.session_key == claim.c.session_key,
+            streams.c.stream_key == claim.c.stream_key,
+            claim.c.finished,
+            streams.c.finished.is_(sa.false()),
+            streams.c.node_id.is_not_distinct_from(claim.c.node_id),
         )
-        opening = new_stream(
-            claim,
-            claimed=sa.true(),
-            finished=claim.c.finished,
-            last_sequence=claim.c.last_sequence,
-            node_id=claim.c.node_id,
-            will=claim.c.will,
-        ).where(claim.c.opening, ~taken)
-        return insert_for(self._dialect)(streams).from_select(STREAM_COLUMNS, opening).on_conflict_do_nothing()
-
-    def _ending(self) -> Any:
-        claim = self._claims
-        return (
-            sa.update(streams)
-            .values(finished=sa.true(), last_sequence=claim.c.last_sequence, updated_at=now())
-            .where(
-                streams.c.session_key == claim.c.session_key,
-                streams.c.stream_key == claim.c.stream_key,
-                claim.c.finished,
-                streams.c.finished.is_(sa.false()),
-                streams.c.node_id.is_not_distinct_from(claim.c.node_id),
-            )
-        )
-
-    @cached_property
-    def _all(self) -> Hot:
-        opened = self._opening().returning(streams.c.stream_key, streams.c.session_key).cte("opened")
-        known = sa.union(sa.select(opened), sa.select(_locked(self._claims))).cte("known")
-        return Hot(sa.select(known.c.stream_key).add_cte(self._stored(known), self._ending().cte("ended")))
-
-    @cached_property
-    def _more(self) -> Hot:
-        """For streams that go on: what is in between neither opens nor ends any."""
-        known = _locked(_KEPT.relation(self._dialect))
-        return Hot(sa.select(known.c.stream_key).add_cte(self._stored(known)))
-
-    def _stored(self, known: CTE) -> CTE:
-        arrival = NUMBERED.relation(self._dialect)
-        source = arrival.join(known, known.c.stream_key == arrival.c.stream)
-        place = {"session_key": known.c.session_key, "stream_key": known.c.stream_key}
-        return stored(arrival, source, **place, sequence=arrival.c.position)
+    )
 
 
 def _knowing(claim: FromClause) -> Any:
