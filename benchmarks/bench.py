@@ -90,13 +90,13 @@ class Bench:
 
         Args:
             runs: For each contestant, one round; the first of each does not count.
-            seconds: After which no further round is begun; three there are in any case.
+            seconds: After which no further round is begun; three there are in any case (one where it is quick).
         """
         for run in runs.values():
             await run()
         names = list(runs)
         results: dict[str, list[T]] = {name: [] for name in names}
-        most, least = self.choose((21, 3), (3, 2))
+        most, least = self.choose((21, 3), (3, 1))
         deadline = time.perf_counter() + self.choose(seconds, seconds / 8)
         for number in range(most):
             if number >= least and time.perf_counter() > deadline:

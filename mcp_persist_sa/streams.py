@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from time import monotonic
 
@@ -152,7 +152,7 @@ class Tail:
 
     async def pages(
         self, stream_id: str | None, place: EventId | None, *, skip: str = ""
-    ) -> AsyncGenerator[Sequence[Event | Gap], None]:
+    ) -> AsyncGenerator[Iterable[Event | Gap], None]:
         """Yield what follows a place, some at a time, until the stream or its session ends.
 
         Between pages neither a connection nor a cursor is held, however slowly they are taken.

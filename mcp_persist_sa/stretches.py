@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mcp_persist_sa.identity import EventId
@@ -16,7 +16,7 @@ class Stretch:
     Attributes:
         count: How many events.
         last: The place of the last of them; None where there is none.
-        items: Makes them, which takes about as long as to read them.
+        items: Makes them one after the other, which takes about as long as to read them.
         finished: As of a page.
         closed: As of a page.
         more: As of a page.
@@ -26,7 +26,7 @@ class Stretch:
 
     count: int
     last: EventId | None
-    items: Callable[[], Sequence[Event | Gap]]
+    items: Callable[[], Iterable[Event | Gap]]
     finished: bool
     closed: bool
     more: bool

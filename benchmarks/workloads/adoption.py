@@ -25,6 +25,8 @@ class Nodes(NamedTuple):
 
 async def measure(bench: Bench) -> None:
     """Measure both packages."""
+    if bench.quick and bench.backend != "sqlite":
+        return
     series = bench.new_series("tools/list of a session that another node opened", unit="ms", better="lower")
     async with AsyncExitStack() as stack:
         nodes: dict[str, Nodes] = {}

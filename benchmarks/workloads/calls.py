@@ -19,8 +19,6 @@ from benchmarks.contestants import mcp_persist, ours
 from benchmarks.server import BARE, Running, running
 
 PROGRESS_EVENTS = 20
-REQUESTS = 40
-"""In a round."""
 
 METHODS: dict[str, tuple[str, Params]] = {
     "tools/list": ("tools/list", {}),
@@ -72,7 +70,8 @@ async def _mode(bench: Bench, mode: Mode, methods: list[str]) -> None:
         for clients, series in ((1, latency), (20, throughput)):
             async with _connected(started, mode.version, clients) as connected:
                 for method in methods:
-                    runs = {name: partial(_one_round, each, method) for name, each in connected.items()}
+                    requests = bench.choose(40, 20)
+                    runs = {name: partial(_one_round, each, method, requests) for name, each in connected.items()}
                     rounds = await bench.take_turns(runs, seconds=1.2)
                     series.record(
                         method,
@@ -109,12 +108,12 @@ async def _connected(
         client.close()
 
 
-async def _one_round(clients: list[Client], method: str) -> Round:
+async def _one_round(clients: list[Client], method: str, requests: int) -> Round:
     name, params = METHODS[method]
     latencies: list[float] = []
 
     async def work(client: Client) -> None:
-        for _ in range(REQUESTS // len(clients)):
+        for _ in range(requests // len(clients)):
             begin = time.perf_counter()
             await client.request(name, params)
             latencies.append(time.perf_counter() - begin)

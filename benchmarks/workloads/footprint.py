@@ -18,6 +18,8 @@ _FIRST = 20
 
 async def measure(bench: Bench) -> None:
     """Measure sessions, then stores."""
+    if bench.quick and bench.backend != "sqlite":
+        return
     sessions = bench.new_series("memory of an idle session", unit="KiB", better="lower", reference=BARE)
     count = bench.choose(150, 30)
     async with servers(bench, [BARE, ours.NAME, mcp_persist.NAME]) as started:

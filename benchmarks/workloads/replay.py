@@ -16,10 +16,11 @@ from benchmarks.messages import LARGE, SMALL, messages
 
 T = TypeVar("T")
 
-_EVENTS_OF_A_ROUND = 3000
-"""A short history is read more than once in a round: a single time would show how cold the processor's caches were."""
+_EVENTS_OF_A_ROUND = {SMALL: 30_000, LARGE: 10_000}
+"""A history is read more than once in a round: a single time would show how cold the processor's caches were."""
 
-_MOST_OF_SLOW = 1000
+_MOST_TIMES = 30
+_MOST_OF_SLOW = 100
 _MOST_TRACED = 10_000
 
 Figure = Callable[[Replay, str, str], Awaitable[T]]
@@ -41,11 +42,12 @@ async def _histories(bench: Bench, size: int, lengths: list[int]) -> None:
         for length in lengths:
             point = f"{length:,} events"
             anchors = await _fill(contestants, size, length, most_of_slow=bench.choose(_MOST_OF_SLOW, 0))
-            often = partial(timed, times=max(1, _EVENTS_OF_A_ROUND // length))
-            times = await bench.take_turns(_runs(contestants, anchors, length, often))
-            all_of_it.record(point, {name: [each.all for each in rounds] for name, rounds in times.items()})
-            processor.record(point, {name: [each.processor for each in rounds] for name, rounds in times.items()})
-            first.record(point, {name: [each.first for each in rounds] for name, rounds in times.items()})
+            times = bench.choose(min(_MOST_TIMES, max(1, _EVENTS_OF_A_ROUND[size] // length)), 1)
+            often = partial(timed, times=times)
+            rounds = await bench.take_turns(_runs(contestants, anchors, length, often))
+            all_of_it.record(point, {name: [each.all for each in figures] for name, figures in rounds.items()})
+            processor.record(point, {name: [each.processor for each in figures] for name, figures in rounds.items()})
+            first.record(point, {name: [each.first for each in figures] for name, figures in rounds.items()})
             if length > _MOST_TRACED:
                 continue
             for name, run in _runs(contestants, anchors, length, traced).items():

@@ -18,7 +18,7 @@ from benchmarks.databases import FULL, NORMAL
 from benchmarks.messages import LARGE, SMALL, messages
 
 EVENTS = {1: 300, 10: 800, 50: 1500, 200: 2000, 1000: 2000}
-"""For each number of callers, how many events a round has."""
+"""For each number of callers, how many events a round has, of the smaller ones."""
 
 _SLOWER = 20
 _MOST_CALLERS_OF_SLOW = 10
@@ -50,7 +50,7 @@ async def _series(
         for callers, events in EVENTS.items():
             if (one_stream and callers == 1) or (bench.quick and callers not in (1, 50)):
                 continue
-            count = bench.choose(events, max(callers, events // 4))
+            count = max(callers, events // (bench.choose(1, 4) * (1 if size == SMALL else 2)))
             runs = _runs(contestants, messages(size), callers, count, one_stream=one_stream)
             point = f"{callers} callers" if callers > 1 else "1 caller"
             rounds = await bench.take_turns(runs)

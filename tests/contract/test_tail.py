@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -95,7 +95,7 @@ async def test_what_follows_is_asked_for_before_the_events_of_a_page_are_made(
         order.append(f"read behind {place.sequence}")
         found = await read(tail, place, **options)
 
-        def items() -> Sequence[Event | Gap]:
+        def items() -> Iterable[Event | Gap]:
             order.append(f"make {found.count}")
             return found.items()
 

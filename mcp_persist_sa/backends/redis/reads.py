@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -109,8 +109,7 @@ def _outline(stream_key: str, row: bytes) -> tuple[EventId, bool]:
     return EventId(stream_key, int(number), content[:8].decode()), content[8:9] in (b"M", b"P")
 
 
-def _items(stream_key: str, position: int, rows: Sequence[bytes]) -> list[Event | Gap]:
-    items: list[Event | Gap] = []
+def _items(stream_key: str, position: int, rows: Sequence[bytes]) -> Iterator[Event | Gap]:
     at = written_at = None
     for row in rows:
         number, time, content = row.decode().split(":", 2)
@@ -119,12 +118,11 @@ def _items(stream_key: str, position: int, rows: Sequence[bytes]) -> list[Event 
             # Events of one batch have the same time.
             written_at, at = time, moment(time)
         if sequence != position + 1:
-            items.append(Gap(position + 1, sequence - 1))
+            yield Gap(position + 1, sequence - 1)
         message = content[9:] if kind in "mM" else None
         # As Event(...) would, in half the time.
-        items.append(Event._make((f"{stream_key}.{number}.{content[:8]}", sequence, message, kind in "MP", at)))
+        yield Event._make((f"{stream_key}.{number}.{content[:8]}", sequence, message, kind in "MP", at))
         position = sequence
-    return items
 
 
 def _info(stream_key: str, found: list[Any], count: int, size: int, first: str, last: str) -> StreamInfo:

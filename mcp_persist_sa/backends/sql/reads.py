@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from functools import cache, partial
@@ -229,19 +229,17 @@ def _start(header: _Header, after: EventId) -> int:
     return after.sequence
 
 
-def _items(stream_key: str, position: int, rows: Sequence[Any]) -> list[Event | Gap]:
-    items: list[Event | Gap] = []
+def _items(stream_key: str, position: int, rows: Sequence[Any]) -> Iterator[Event | Gap]:
     written_at = at = None
     for sequence, nonce, final, message, _, created_at, _ in rows:
         if sequence != position + 1:
-            items.append(Gap(position + 1, sequence - 1))
+            yield Gap(position + 1, sequence - 1)
         if created_at != written_at:
             # Events of one batch mostly have the same time.
             written_at, at = created_at, datetime.fromtimestamp(created_at, timezone.utc)
         # As Event(...) would, in half the time.
-        items.append(Event._make((f"{stream_key}.{sequence}.{nonce}", sequence, message, final == 1, at)))
+        yield Event._make((f"{stream_key}.{sequence}.{nonce}", sequence, message, final == 1, at))
         position = sequence
-    return items
 
 
 def read_before(
