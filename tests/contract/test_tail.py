@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -108,6 +108,30 @@ async def test_what_follows_is_asked_for_before_the_events_of_a_page_are_made(
         *("read behind 1127", "make 1000", "read behind 2127", "make 1000"),
         "make 174",
     ]
+
+
+async def test_the_first_event_of_a_page_is_given_before_the_others_are_made(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.append_many("session", "1", [NewEvent(str(n)) for n in range(100)])
+    read, made = Tail.read, list[Event | Gap]()
+
+    async def noted(tail: Tail, place: EventId, **options: Any) -> Stretch:
+        found = await read(tail, place, **options)
+
+        def items() -> Iterable[Event | Gap]:
+            items = found.items()
+            assert isinstance(items, Iterator)
+            for item in items:
+                made.append(item)
+                yield item
+
+        return replace(found, items=items)
+
+    monkeypatch.setattr(Tail, "read", noted)
+    async with aclosing(store.tail("session", stream_id="1")) as events:
+        assert await take(events, 1) == made
+        assert len(made) == 1
 
 
 async def test_a_tail_may_begin_before_its_stream(store: Store) -> None:
