@@ -72,7 +72,7 @@ class Bench:
                     opened.append(await stack.enter_async_context(opening(database)))
             yield opened
 
-    async def compare(self, series: Series, point: str, runs: Mapping[str, Run], *, seconds: float = 1.0) -> None:
+    async def compare(self, series: Series, point: str, runs: Mapping[str, Run], *, seconds: float = 0.8) -> None:
         """Measure contestants, and keep the figures.
 
         Args:
@@ -84,7 +84,7 @@ class Bench:
         series.record(point, await self.take_turns(runs, seconds=seconds))
 
     async def take_turns(
-        self, runs: Mapping[str, Callable[[], Awaitable[T]]], *, seconds: float = 1.0
+        self, runs: Mapping[str, Callable[[], Awaitable[T]]], *, seconds: float = 0.8
     ) -> dict[str, list[T]]:
         """Let contestants take turns, round after round, so that whatever else the machine does falls on all of them.
 

@@ -21,7 +21,7 @@ async def measure(bench: Bench) -> None:
     if bench.quick and bench.backend != "sqlite":
         return
     sessions = bench.new_series("memory of an idle session", unit="KiB", better="lower", reference=BARE)
-    count = bench.choose(150, 30)
+    count = bench.choose(100, 30)
     async with servers(bench, [BARE, ours.NAME, mcp_persist.NAME]) as started:
         figures = {name: [await _each_session(server, count)] for name, server in started.items()}
     sessions.record(f"{count} sessions", figures)

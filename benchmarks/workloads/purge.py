@@ -17,7 +17,7 @@ PAUSE = 0.002
 OLDER = 36 * 60 * 60
 """Seconds: an event is kept for a day, and its stream for another one."""
 
-_PATIENCE = 6.0
+_PATIENCE = 5.0
 _BEFORE = 0.5
 _PER_STREAM = 100
 

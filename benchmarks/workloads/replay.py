@@ -43,14 +43,17 @@ async def _histories(bench: Bench, size: int, lengths: list[int]) -> None:
             point = f"{length:,} events"
             anchors = await _fill(contestants, size, length, most_of_slow=bench.choose(_MOST_OF_SLOW, 0))
             times = bench.choose(min(_MOST_TIMES, max(1, _EVENTS_OF_A_ROUND[size] // length)), 1)
-            often = partial(timed, times=times)
+
+            def often(contestant: Contestant, times: int = times) -> Figure[Times]:
+                return partial(timed, times=1 if contestant.slow else times)
+
             rounds = await bench.take_turns(_runs(contestants, anchors, length, often))
             all_of_it.record(point, {name: [each.all for each in figures] for name, figures in rounds.items()})
             processor.record(point, {name: [each.processor for each in figures] for name, figures in rounds.items()})
             first.record(point, {name: [each.first for each in figures] for name, figures in rounds.items()})
             if length > _MOST_TRACED:
                 continue
-            for name, run in _runs(contestants, anchors, length, traced).items():
+            for name, run in _runs(contestants, anchors, length, lambda _: traced).items():
                 memory.record(point, {name: [await run()]})
 
 
@@ -65,10 +68,10 @@ async def _fill(contestants: list[Contestant], size: int, length: int, *, most_o
 
 
 def _runs(
-    contestants: list[Contestant], anchors: dict[str, str], length: int, figure: Figure[T]
+    contestants: list[Contestant], anchors: dict[str, str], length: int, figure_of: Callable[[Contestant], Figure[T]]
 ) -> dict[str, Callable[[], Awaitable[T]]]:
     return {
-        name: partial(figure, replay, f"of-{length}", anchors[each.name])
+        name: partial(figure_of(each), replay, f"of-{length}", anchors[each.name])
         for each in contestants
         if each.name in anchors
         for name, replay in each.ways_to_replay.items()

@@ -37,7 +37,7 @@ async def measure(bench: Bench) -> None:
                 await bench.compare(delay, point, {us: one_round})
                 if count >= 100:
                     memory.record(point, {us: [(resident(_HERE) - before) / count]})
-                idle.record(point, {us: [await _idle_cost(bench.choose(3.0, 2.0))]})
+                idle.record(point, {us: [await _idle_cost(bench.choose(1.5, 1.0))]})
 
 
 class _Tails:

@@ -23,7 +23,7 @@ async def measure(bench: Bench) -> None:
     middle = bench.new_series("latency of a store with 20 ms of thinking, median", unit="ms", better="lower")
     slowest = bench.new_series("latency of a store with 20 ms of thinking, p99", unit="ms", better="lower")
     async with bench.contestants(without=["fastmcp", "bare driver"]) as contestants:
-        for callers in bench.choose([10, 50, 200], [50]):
+        for callers in bench.choose([50, 200], [50]):
             runs = {
                 name: partial(_one_round, store, callers, 0.3)
                 for each in contestants
