@@ -136,7 +136,7 @@ async def test_postgres_plans_a_page_once_however_long_the_streams_are(new_postg
 
 @pytest.mark.parametrize("writers", [1, 2, 5, 8, 9, 50])
 async def test_postgres_plans_a_batch_once_whatever_its_size(new_postgres: Callable[[], str], writers: int) -> None:
-    """It takes an array for one of ten, and would plan each batch of fewer anew: a fifth of what an event takes."""
+    """It takes an array for one of ten, and would plan each batch of fewer anew: a sixth of what an event takes."""
     dsn = await _filled(Database("postgres", new_postgres()), a_stream=5)
     appends = Appends("postgresql", "")
 

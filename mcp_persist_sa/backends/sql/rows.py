@@ -22,7 +22,7 @@ def few(count: int) -> int | None:
     """How many rows a statement is written for; None for any number.
 
     Postgres takes any array of a statement for one of ten, finds that dear beside one of few, and so plans each
-    execution anew, which takes a fifth of what a single event takes.
+    execution anew, which takes a sixth of what a single event takes.
     """
     return None if count > _FEW else 1 << (count - 1).bit_length()
 
