@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from mcp_persist_sa.stretches import Stretch
 _PLACE = sa.bindparam("place", type_=sa.BigInteger())
 _MAX_BYTES = sa.bindparam("max_bytes", type_=sa.Integer())
 _INTEGER = 2**31 - 1
-"""The most that a driver takes for either of them. Sums of a larger type would be NUMERIC on Postgres, and slow."""
+"""The most that a driver takes for it. Sums of a larger type would be NUMERIC on Postgres, and slow."""
 
 _CLOSED, _OVER, _ABANDONED = 1, 2, 4
 
@@ -83,7 +84,8 @@ def _number(condition: Any, if_so: int) -> Any:
     return sa.case((condition, sa.literal_column(str(if_so), sa.Integer())), else_=sa.literal_column("0", sa.Integer()))
 
 
-class _Direction(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Direction:
     """A way to read a stream: forwards from a place, or backwards."""
 
     where: Any
@@ -151,12 +153,11 @@ def _page(direction: _Direction, size: int) -> Rowwise:
     return Rowwise([direction.head(), direction.rows(most)], direction.at_once(most), backwards=direction is _BACKWARDS)
 
 
-def _values_at(session_key: str, place: EventId, reading: Reading, limit: int, max_bytes: int) -> dict[str, Any]:
+def _values_at(session_key: str, place: EventId, reading: Reading, max_bytes: int) -> dict[str, Any]:
     return reading.values(
         for_session=session_key,
         for_stream=place.stream_key,
         place=place.sequence,
-        limit=min(limit, _INTEGER),
         max_bytes=min(max_bytes, _INTEGER),
     )
 
@@ -175,11 +176,12 @@ class _Found(NamedTuple):
     more: bool
 
 
-def _fetched(direction: _Direction, connection: sa.Connection, values: dict[str, Any]) -> _Found:
+def _fetched(direction: _Direction, connection: sa.Connection, values: dict[str, Any], limit: int) -> _Found:
     """As many rows as the limits of a page allow; the first that has bytes always."""
     rows: list[Any] = []
-    limit, most, read = values["limit"], values["max_bytes"], 0
-    with closing(_page(direction, limit.bit_length()).each(connection, values)) as found:
+    most, read = values["max_bytes"], 0
+    size = min(limit, _INTEGER).bit_length()
+    with closing(_page(direction, size).each(connection, values)) as found:
         header = _header_of(next(found, None))
         for row in found:
             size = row[_SIZE]
@@ -203,13 +205,13 @@ def read_after(
     connection: sa.Connection, session_key: str, after: EventId, reading: Reading, *, limit: int, max_bytes: int
 ) -> Stretch:
     """Read what follows a place."""
-    values = _values_at(session_key, after, reading, limit, max_bytes)
-    found = _fetched(_FORWARDS, connection, values)
+    values = _values_at(session_key, after, reading, max_bytes)
+    found = _fetched(_FORWARDS, connection, values, limit)
     position = _start(found.header, after)
     while after.sequence == 0 and found.more and found.rows[-1][_EXPIRED]:
         # A page of events that have expired and were not removed yet.
         position = found.rows[-1][_SEQUENCE]
-        found = _fetched(_FORWARDS, connection, {**values, "place": position})
+        found = _fetched(_FORWARDS, connection, {**values, "place": position}, limit)
     fresh = [row for row in found.rows if not row[_EXPIRED]]
     if len(fresh) < len(found.rows):
         if after.sequence != 0:
@@ -246,7 +248,7 @@ def read_before(
     connection: sa.Connection, session_key: str, before: EventId, reading: Reading, *, limit: int, max_bytes: int
 ) -> Stretch:
     """Read what comes before a place, the newest `limit` events of it; before the end, if the place has no nonce."""
-    found = _fetched(_BACKWARDS, connection, _values_at(session_key, before, reading, limit, max_bytes))
+    found = _fetched(_BACKWARDS, connection, _values_at(session_key, before, reading, max_bytes), limit)
     if before.nonce:
         _start(found.header, before)
     rows = found.rows[::-1]

@@ -19,7 +19,7 @@ _FEW = 8
 
 
 def few(count: int) -> int | None:
-    """How many rows a statement is written for; None for any number.
+    """How many rows a statement is written for that is given so many; None for any number.
 
     Postgres takes any array of a statement for one of ten, finds that dear beside one of few, and so plans each
     execution anew, which takes a sixth of what a single event takes.
@@ -40,7 +40,12 @@ class Rows:
     columns: tuple[tuple[str, TypeEngine[Any]], ...]
 
     def relation(self, dialect: str, most: int | None = None) -> FromClause:
-        """The relation, for a statement of that dialect; `most` is how many rows it is told to expect."""
+        """The relation, for a statement of that dialect.
+
+        Args:
+            dialect: Which.
+            most: How many rows it may be given, see `few`: on Postgres, others would be left out. None for any number.
+        """
         if dialect == "postgresql":
             arrays = [sa.bindparam(f"{self.name}_{name}", type_=ARRAY(type_)) for name, type_ in self.columns]
             columns = [sa.column(name, type_) for name, type_ in self.columns]
