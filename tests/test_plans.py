@@ -134,24 +134,31 @@ async def test_postgres_plans_a_page_once_however_long_the_streams_are(new_postg
     assert await run(dsn, work) == [(20, 5)]
 
 
-@pytest.mark.parametrize("writers", [1, 2, 5, 8, 9, 50])
-async def test_postgres_plans_a_batch_once_whatever_its_size(new_postgres: Callable[[], str], writers: int) -> None:
+@pytest.mark.parametrize("writers", [1, 2, 3, 5, 8, 9, 50])
+@pytest.mark.parametrize("kind", ["go on", "begin"])
+async def test_postgres_plans_a_batch_once_whatever_its_size(
+    new_postgres: Callable[[], str], kind: str, writers: int
+) -> None:
     """It takes an array for one of ten, and would plan each batch of fewer anew: a sixth of what an event takes."""
     dsn = await _filled(Database("postgres", new_postgres()), a_stream=5)
     appends = Appends("postgresql", "")
 
+    def claims(number: int) -> list[Claim]:
+        if kind == "begin":
+            return [Claim(f"stream-{number}-of-{n}", 1, True) for n in range(writers)]
+        return [Claim(f"stream-of-{n}", number, number == 1) for n in range(writers)]
+
     def batch(number: int) -> list[Append]:
-        claims = [Claim(f"stream-of-{n}", number, number == 1) for n in range(writers)]
         event = (Arrival("{}", False, f"nonce-{number}", 2),)
-        return [Append(claim.stream_key, "1", event, 2, claim) for claim in claims]
+        return [Append(claim.stream_key, "1", event, 2, claim) for claim in claims(number)]
 
     def work(connection: sa.Connection) -> list[tuple[int, int]]:
         for number in range(1, 27):
             places = appends.store(connection, batch(number), Gate("writer", number), None)
-            assert places == [Place(f"stream-of-{n}", number) for n in range(writers)]
+            assert places == [Place(claim.stream_key, claim.first_sequence) for claim in claims(number)]
         return _plans(connection)
 
-    assert await run(dsn, work) == [(20, 5)]
+    assert await run(dsn, work) == [(20 if kind == "go on" else 21, 5)]
 
 
 def _plans(connection: sa.Connection) -> list[tuple[int, int]]:
