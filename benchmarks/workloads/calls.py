@@ -66,11 +66,11 @@ async def _mode(bench: Bench, mode: Mode, methods: list[str]) -> None:
         f"requests of 20 clients, {mode.title}", unit="requests/s", better="higher", reference=BARE
     )
     names = [BARE, ours.NAME, *([mcp_persist.NAME] if mode is STREAMS else [])]
+    requests = bench.choose(40, 20)
     async with servers(bench, names, json_response=mode.json_response) as started:
         for clients, series in ((1, latency), (20, throughput)):
             async with _connected(started, mode.version, clients) as connected:
                 for method in methods:
-                    requests = bench.choose(40, 20)
                     runs = {name: partial(_one_round, each, method, requests) for name, each in connected.items()}
                     rounds = await bench.take_turns(runs, seconds=1.2)
                     series.record(

@@ -43,11 +43,7 @@ async def _histories(bench: Bench, size: int, lengths: list[int]) -> None:
             point = f"{length:,} events"
             anchors = await _fill(contestants, size, length, most_of_slow=bench.choose(_MOST_OF_SLOW, 0))
             times = bench.choose(min(_MOST_TIMES, max(1, _EVENTS_OF_A_ROUND[size] // length)), 1)
-
-            def often(contestant: Contestant, times: int = times) -> Figure[Times]:
-                return partial(timed, times=1 if contestant.slow else times)
-
-            rounds = await bench.take_turns(_runs(contestants, anchors, length, often))
+            rounds = await bench.take_turns(_runs(contestants, anchors, length, partial(_often, times)))
             all_of_it.record(point, {name: [each.all for each in figures] for name, figures in rounds.items()})
             processor.record(point, {name: [each.processor for each in figures] for name, figures in rounds.items()})
             first.record(point, {name: [each.first for each in figures] for name, figures in rounds.items()})
@@ -76,6 +72,10 @@ def _runs(
         if each.name in anchors
         for name, replay in each.ways_to_replay.items()
     }
+
+
+def _often(times: int, contestant: Contestant) -> Figure[Times]:
+    return partial(timed, times=1 if contestant.slow else times)
 
 
 class Times(NamedTuple):
