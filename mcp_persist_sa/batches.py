@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
+class Place(NamedTuple):
+    """Where a group of events was stored."""
+
+    stream_key: str
+    first_sequence: int
+
+
 class Claim(NamedTuple):
-    """The place of a group of events in a stream whose only writer numbers them itself.
+    """That a stream has one writer, which numbers its events itself.
 
     Attributes:
         stream_key: Of the stream.
-        first_sequence: Of the first event.
-        opening: Whether no events of the stream were handed over before.
         node_id: The node that writes, or None if nobody is to look after it.
         will: The message that ends the stream if that node dies.
     """
 
     stream_key: str
-    first_sequence: int
-    opening: bool
     node_id: str | None = None
     will: str | None = None
 
@@ -48,6 +51,8 @@ class Append(NamedTuple):
         events: At least one; none but the last is final.
         size: The bytes of all messages.
         claim: None for a stream to which anyone may append: the backend gives the numbers.
+        place: In a claimed stream, where they belong.
+        opening: In a claimed stream, whether no events of it were handed over before.
     """
 
     session_key: str
@@ -55,13 +60,8 @@ class Append(NamedTuple):
     events: tuple[Arrival, ...]
     size: int
     claim: Claim | None = None
-
-
-class Place(NamedTuple):
-    """Where a group of events was stored."""
-
-    stream_key: str
-    first_sequence: int
+    place: Place | None = None
+    opening: bool = False
 
 
 class Gate(NamedTuple):

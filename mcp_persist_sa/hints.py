@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -42,7 +42,7 @@ class Waiter(Protocol):
 class Notifier(Protocol):
     """Wakes whoever waits for news of a session, in this process and in others."""
 
-    def notify(self, hints: Set[Hint]) -> None:
+    def notify(self, hints: Collection[Hint]) -> None:
         """Tell of what was committed."""
         ...
 

@@ -63,7 +63,7 @@ class EventId(NamedTuple):
     nonce: str
 
     def __str__(self) -> str:
-        return f"{self.stream_key}.{self.sequence}.{self.nonce}"
+        return event_id(*self)
 
     @classmethod
     def parse(cls, text: str) -> EventId:
@@ -76,6 +76,11 @@ class EventId(NamedTuple):
         if match is None:
             raise unknown_event()
         return cls(match[1], int(match[2]), match[3])
+
+
+def event_id(stream_key: str, sequence: int, nonce: str) -> str:
+    """An event id, of its parts."""
+    return f"{stream_key}.{sequence}.{nonce}"
 
 
 def unknown_event() -> UnknownEvent:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from mcp_persist_sa.batches import Append
+from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.errors import PersistError
 from mcp_persist_sa.faults import Failure
 from mcp_persist_sa.options import Options
@@ -62,15 +62,20 @@ class Growth:
         self._trim = trim
         self._noted: dict[str, tuple[int, int]] = {}
 
-    async def trim(self, batch: Sequence[Append]) -> None:
+    async def trim(self, batch: Sequence[Append], places: Sequence[Place | Exception]) -> None:
         """After events were stored: remove what is over a limit in sessions that have grown by a tenth of it.
 
         The events are stored whatever becomes of this; it is tried again when the session grows further.
+
+        Args:
+            batch: The events, with those that were refused.
+            places: Where each group was stored.
         """
         if not self._limits.any:
             return
+        stored = [group for group, place in zip(batch, places, strict=True) if isinstance(place, Place)]
         try:
-            for session_key in self._note(batch):
+            for session_key in self._note(stored):
                 await self._trim(session_key)
                 self._noted.pop(session_key, None)
         except (Failure, PersistError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from anyio import fail_after
 
@@ -21,10 +22,11 @@ class Pending:
             for the sake of those behind them.
     """
 
-    __slots__ = ("_waiting", "given_up", "group", "lost", "outcome")
+    __slots__ = ("_loop", "_waiting", "given_up", "group", "lost", "outcome")
 
-    def __init__(self, group: Append) -> None:
+    def __init__(self, group: Append, loop: asyncio.AbstractEventLoop) -> None:
         self.group = group
+        self._loop = loop
         self.outcome: Place | Exception | None = None
         self.lost = False
         self.given_up = False
@@ -44,7 +46,7 @@ class Pending:
 
     def settled(self) -> asyncio.Future[None]:
         """A future that is done once there is an outcome; to cancel it changes nothing."""
-        waiting = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[None] = self._loop.create_future()
         if self.outcome is None:
             self._waiting += (waiting,)
         else:
@@ -97,10 +99,11 @@ class Room:
         self.events += count
         self._bytes += pending.group.size
 
-    def leave(self, pending: Pending) -> None:
+    def leave(self, batch: Iterable[Pending]) -> None:
         """Give it back."""
-        self.events -= len(pending.group.events)
-        self._bytes -= pending.group.size
+        for pending in batch:
+            self.events -= len(pending.group.events)
+            self._bytes -= pending.group.size
         self._change.set()
 
     def look_again(self) -> None:

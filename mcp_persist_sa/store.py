@@ -15,7 +15,7 @@ from mcp_persist_sa.condition import Condition
 from mcp_persist_sa.dsn import default_dsn, parse
 from mcp_persist_sa.errors import InvalidInput, PersistError, StoreClosed
 from mcp_persist_sa.events import Events
-from mcp_persist_sa.identity import REQUEST_STATE, RESERVED, EventId, escape_stream_id
+from mcp_persist_sa.identity import REQUEST_STATE, RESERVED, escape_stream_id, event_id
 from mcp_persist_sa.janitor import Janitor
 from mcp_persist_sa.keys import DAY, HOUR, Secret, shared_keys
 from mcp_persist_sa.measuring import measured
@@ -226,7 +226,7 @@ class Store(Events, Condition):
         _ = self._now_open
         place = await self._writers.of(group.session_key).write(group, self._options.timeout)
         return [
-            str(EventId(place.stream_key, sequence, event.nonce))
+            event_id(place.stream_key, sequence, event.nonce)
             for sequence, event in enumerate(group.events, place.first_sequence)
         ]
 

@@ -11,7 +11,7 @@ from mcp_persist_sa.batches import Append, Claim, Place
 from mcp_persist_sa.checks import new_arrival
 from mcp_persist_sa.errors import PersistError
 from mcp_persist_sa.hints import Notifier
-from mcp_persist_sa.identity import EventId, escape_stream_id, new_stream_key, unknown_event
+from mcp_persist_sa.identity import EventId, escape_stream_id, event_id, new_stream_key, unknown_event
 from mcp_persist_sa.models import Event, Gap
 from mcp_persist_sa.options import Options
 from mcp_persist_sa.pending import Pending
@@ -84,9 +84,7 @@ class StreamWriter:
         self._session_key = session_key
         self._stream_id = stream_id
         self._max_message_bytes = max_message_bytes
-        self._node_id = node_id
-        self._will = will
-        self._stream_key = new_stream_key()
+        self._claim = Claim(new_stream_key(), node_id, will)
         self._next = 1
         self._begun = False
         self._finished = False
@@ -109,11 +107,12 @@ class StreamWriter:
         sequence = self._next
         self._next += 1
         event = new_arrival(message, final, self._max_message_bytes)
-        place = Claim(self._stream_key, sequence, not self._begun, self._node_id, self._will)
-        group = Append(self._session_key, self._stream_id, (event,), event.size, place)
+        claim = self._claim
+        place = Place(claim.stream_key, sequence)
+        group = Append(self._session_key, self._stream_id, (event,), event.size, claim, place, not self._begun)
         pending = self._writer.submit(group, can_wait=can_wait)
         self._begun, self._finished = True, final
-        return Receipt(str(EventId(self._stream_key, sequence, event.nonce)), pending)
+        return Receipt(event_id(claim.stream_key, sequence, event.nonce), pending)
 
 
 class Tail:

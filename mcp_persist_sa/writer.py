@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Collection, Sequence
 from math import inf
 
 from mcp_persist_sa.batches import Append, Gate, Place
@@ -33,7 +33,7 @@ _COMPANY = 0.003
 class Writer:
     """Writes events in the order in which they were submitted, a batch at a time."""
 
-    def __init__(self, backend: EventBackend, stored: Callable[[Set[Hint]], None], room: Room) -> None:
+    def __init__(self, backend: EventBackend, stored: Callable[[Collection[Hint]], None], room: Room) -> None:
         """Make a writer.
 
         Args:
@@ -45,6 +45,7 @@ class Writer:
         self._stored = stored
         self._room = room
         self._id = new_stream_key()
+        self._loop = asyncio.get_running_loop()
         self._queue: deque[Pending] = deque()
         self._running: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -66,13 +67,13 @@ class Writer:
         """
         if self._closed:
             raise StoreClosed("The store is closed. Open it before use.")
-        pending = Pending(group)
+        pending = Pending(group, self._loop)
         self._room.enter(pending)
         self._queue.append(pending)
         if not can_wait:
             self._start()
         elif self._running is None and self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(_COMPANY, self._start)
+            self._alarm = self._loop.call_later(_COMPANY, self._start)
         return pending
 
     def _start(self) -> None:
@@ -80,7 +81,7 @@ class Writer:
             self._alarm.cancel()
             self._alarm = None
         if self._running is None and self._queue:
-            self._running = asyncio.create_task(self._drain())
+            self._running = self._loop.create_task(self._drain())
 
     async def write(self, group: Append, timeout: float) -> Place:
         """Queue events as soon as there is room, and wait until they are durable.
@@ -92,12 +93,12 @@ class Writer:
         Raises:
             StoreUnavailable: They were not stored in time; with `OutcomeUnknown`, they may have been.
         """
-        deadline = asyncio.get_running_loop().time() + timeout
+        deadline = self._loop.time() + timeout
         while not (self._closed or self._room.fits(len(group.events), group.size)):
             await self._room.change(deadline)
         pending = self.submit(group)
         settled = pending.settled()
-        alarm = asyncio.get_running_loop().call_at(deadline, wake, settled)
+        alarm = self._loop.call_at(deadline, wake, settled)
         try:
             await settled
         finally:
@@ -136,8 +137,9 @@ class Writer:
 
     def _leave(self, batch: Sequence[Pending]) -> None:
         for pending in batch:
-            pending.settle(OutcomeUnknown("The store was closed while the event was written."))
-            self._room.leave(pending)
+            if pending.outcome is None:
+                pending.settle(OutcomeUnknown("The store was closed while the event was written."))
+        self._room.leave(batch)
 
     async def _commit(self, batch: Sequence[Pending]) -> None:
         """Store a batch, however long it takes; a message that cannot be stored fails alone."""
@@ -183,9 +185,9 @@ class Writer:
             self._unopened -= {group.claim.stream_key for group in groups if group.claim is not None}
         for pending, place in zip(batch, places, strict=True):
             pending.settle(place)
-        self._tell(_hints(batch, places))
+        self._tell(_hints(groups, places))
 
-    def _tell(self, hints: Set[Hint]) -> None:
+    def _tell(self, hints: Collection[Hint]) -> None:
         """Tell of what is stored, which it stays whether that succeeds or not."""
         try:
             self._stored(hints)
@@ -196,14 +198,14 @@ class Writer:
         """The next event opens the stream in the place of one that was to open it and could not be stored."""
         if group.claim is None or group.claim.stream_key not in self._unopened:
             return group
-        return group._replace(claim=group.claim._replace(opening=True))
+        return group._replace(opening=True)
 
     async def _one_by_one(self, batch: Sequence[Pending], error: Exception) -> None:
         if len(batch) == 1:
             batch[0].settle(error)
-            claim = self._opening(batch[0].group).claim
-            if claim is not None and claim.opening:
-                self._unopened.add(claim.stream_key)
+            group = self._opening(batch[0].group)
+            if group.claim is not None and group.opening:
+                self._unopened.add(group.claim.stream_key)
             return
         for pending in batch:
             await self._commit([pending])
@@ -227,7 +229,7 @@ class Writers:
     """As many writers as a backend is best served by. What is of one session goes through one of them, in its order."""
 
     def __init__(
-        self, backend: EventBackend, stored: Callable[[Set[Hint]], None], *, max_events: int, max_bytes: int
+        self, backend: EventBackend, stored: Callable[[Collection[Hint]], None], *, max_events: int, max_bytes: int
     ) -> None:
         """Make them.
 
@@ -265,11 +267,11 @@ def _unstored(pending: Pending, trouble: StoreUnavailable | None, when: str = ""
     return error
 
 
-def _hints(batch: Sequence[Pending], places: Sequence[Place | Exception]) -> set[Hint]:
+def _hints(groups: Sequence[Append], places: Sequence[Place | Exception]) -> list[Hint]:
     """How far each stream goes now."""
-    newest: dict[tuple[str, str], int] = {}
-    for pending, place in zip(batch, places, strict=True):
+    newest: dict[str, Hint] = {}
+    for group, place in zip(groups, places, strict=True):
         if isinstance(place, Place):
-            stream = (pending.group.session_key, place.stream_key)
-            newest[stream] = place.first_sequence + len(pending.group.events) - 1
-    return {Hint(*stream, sequence) for stream, sequence in newest.items()}
+            key, first = place
+            newest[key] = Hint(group.session_key, key, first + len(group.events) - 1)
+    return [*newest.values()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Set
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from math import inf
@@ -74,10 +74,12 @@ class FanOut:
         self._since = datetime.now(timezone.utc)
         self.closed = False
 
-    def notify(self, hints: Set[Hint]) -> None:
+    def notify(self, hints: Collection[Hint]) -> None:
         self._wake(hints)
 
-    def _wake(self, hints: Set[Hint]) -> None:
+    def _wake(self, hints: Collection[Hint]) -> None:
+        if not self._waiters:
+            return
         for hint in hints:
             for waiter in self._waiters.get(hint.session_key, ()):
                 waiter.wake(hint)

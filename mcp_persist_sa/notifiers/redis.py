@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Set
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from hashlib import blake2b
@@ -53,7 +53,7 @@ class RedisNotifier(WiredFanOut):
         self._kept = 0
         self._untold = False
 
-    def notify(self, hints: Set[Hint]) -> None:
+    def notify(self, hints: Collection[Hint]) -> None:
         if self._is_to_tell(len(hints)):
             super().notify(hints)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Collection
 from itertools import islice
 
 from mcp_persist_sa.hints import Hint
@@ -21,11 +21,13 @@ class Unsent:
         self._none = asyncio.Event()
         self._none.set()
 
-    def add(self, hints: Set[Hint]) -> None:
+    def add(self, hints: Collection[Hint]) -> None:
         """Queue hints."""
+        newest = self._newest
         for key, stream, sequence in hints:
-            self._newest[key, stream] = max(sequence, self._newest.get((key, stream), 0))
-        if self._newest:
+            if sequence > newest.get((key, stream), -1):
+                newest[key, stream] = sequence
+        if newest:
             self._some.set()
             self._none.clear()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Generator, Set
+from collections.abc import Awaitable, Callable, Collection, Generator
 from contextlib import contextmanager
 from math import inf
 
@@ -37,7 +37,7 @@ class WiredFanOut(FanOut, ABC):
         self._trouble = False
         self._running: asyncio.Task[None] | None = None
 
-    def notify(self, hints: Set[Hint]) -> None:
+    def notify(self, hints: Collection[Hint]) -> None:
         super().notify(hints)
         self._unsent.add(hints)
         self._run()

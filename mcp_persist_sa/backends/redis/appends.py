@@ -34,13 +34,14 @@ class Appends(Retention):
             answers = await self._server.once(calls)
         except Failure as failure:
             raise failure.error from failure.__cause__
-        places: dict[int, Place | Exception] = {}
+        found: dict[int, Place | Exception] = {}
         for part, answer in zip(parts, answers, strict=True):
             keys_and_numbers = iter(answer.decode().split())
             for group, key, first in zip(part, keys_and_numbers, keys_and_numbers, strict=True):
-                places[id(group)] = _place(group, key, first)
-        await self._growth.trim([group for group in batch if isinstance(places[id(group)], Place)])
-        return [places[id(group)] for group in batch]
+                found[id(group)] = _place(group, key, first)
+        places = [found[id(group)] for group in batch]
+        await self._growth.trim(batch, places)
+        return places
 
     def _parts(self, batch: Sequence[Append]) -> list[Sequence[Append]]:
         """What one script can store: everything, but in a cluster what is of one session."""
@@ -55,7 +56,7 @@ class Appends(Retention):
         kept = milliseconds(self._options.span("event_ttl"))
         arguments: list[Value] = [self._now(), kept, *gate]
         for group in groups:
-            will = group.claim.will if group.claim is not None and group.claim.opening else None
+            will = group.claim.will if group.claim is not None and group.opening else None
             arguments.append(_head(group, has_will=will is not None))
             if will is not None:
                 arguments.append(will)
@@ -67,11 +68,12 @@ class Appends(Retention):
 
 
 def _head(group: Append, *, has_will: bool) -> str:
-    claim, count, final = group.claim, len(group.events), int(group.events[-1].final)
-    if claim is None:
+    count, final = len(group.events), int(group.events[-1].final)
+    if group.claim is None or group.place is None:
         return f"s {count} {final} 0 {new_stream_key()} {NONE} 0 {group.stream_id}"
-    kind, node = "o" if claim.opening else "c", claim.node_id or NONE
-    return f"{kind} {count} {final} {claim.first_sequence} {claim.stream_key} {node} {has_will:d} {group.stream_id}"
+    kind, node = "o" if group.opening else "c", group.claim.node_id or NONE
+    key, first = group.place
+    return f"{kind} {count} {final} {first} {key} {node} {has_will:d} {group.stream_id}"
 
 
 def _place(group: Append, key: str, first: str) -> Place | Exception:
@@ -79,4 +81,4 @@ def _place(group: Append, key: str, first: str) -> Place | Exception:
         return stream_claimed() if group.claim is None else claim_refused()
     if key == "unknown":
         return events_unknown()
-    return Place(key, int(first))
+    return group.place or Place(key, int(first))

@@ -46,12 +46,14 @@ class Appends:
         common = {"now": at, "in_namespace": self._namespace}
         claimed = [group for group in batch if group.claim is not None]
         shared = [group for group in batch if group.claim is None]
-        results: Results = {}
         memory = Memory.of(connection) if claimed else None
+        of_claimed: Results = []
         if memory is not None:
-            results |= self._claimed.store(connection, claimed, common, memory)
-        if shared:
-            results |= self._shared.store(connection, shared, gate, common)
+            of_claimed = self._claimed.store(connection, claimed, common, memory)
+        of_shared = self._shared.store(connection, shared, gate, common) if shared else []
         if memory is not None:
             memory.written()
-        return [results[id(group)] for group in batch]
+        if not (of_claimed and of_shared):
+            return of_claimed or of_shared
+        each_claimed, each_shared = iter(of_claimed), iter(of_shared)
+        return [next(each_shared if group.claim is None else each_claimed) for group in batch]

@@ -16,8 +16,8 @@ from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.schema import events
 from mcp_persist_sa.sqltypes import now, written_at
 
-Results = dict[int, Place | Exception]
-"""By the identity of a group."""
+Results = list[Place | Exception]
+"""Where each group is, or why it was refused."""
 
 _OF_STREAM = (
     *(("stream", TEXT), ("position", BIG), ("nonce", TEXT)),
@@ -41,11 +41,11 @@ def insert_for(dialect: str) -> Any:
     return postgresql.insert if dialect == "postgresql" else sqlite.insert
 
 
-def arrivals_at(group: Append, stream: str, first: int) -> list[tuple[Any, ...]]:
-    """The rows of a group's events, numbered from `first`."""
-    session_key = group.session_key
+def arrivals_at(groups: Sequence[Append], places: Sequence[tuple[str, int]]) -> list[tuple[Any, ...]]:
+    """The rows of the events of groups, each group in its stream and numbered from its first number."""
     return [
-        (session_key, stream, sequence, nonce, final, size, message)
+        (group.session_key, stream, sequence, nonce, final, size, message)
+        for group, (stream, first) in zip(groups, places, strict=True)
         for sequence, (message, final, nonce, size) in enumerate(group.events, first)
     ]
 

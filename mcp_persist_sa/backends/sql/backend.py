@@ -53,9 +53,7 @@ class SQLBackend(Operating):
             atomic=not is_one_statement(batch),
             writes=True,
         )
-        await self._purge.growth.trim(
-            [group for group, place in zip(batch, places, strict=True) if isinstance(place, Place)]
-        )
+        await self._purge.growth.trim(batch, places)
         return places
 
     async def locate(self, session_key: str, stream_id: str) -> Located:

@@ -26,7 +26,7 @@ from mcp_persist_sa.backends.sql.arrivals import (
 from mcp_persist_sa.backends.sql.hot import Hot
 from mcp_persist_sa.backends.sql.memory import Memory
 from mcp_persist_sa.backends.sql.rows import BIG, FLAG, TEXT, Rows, few
-from mcp_persist_sa.batches import Append, Claim, Place
+from mcp_persist_sa.batches import Append
 from mcp_persist_sa.refusals import claim_refused
 from mcp_persist_sa.schema import streams
 from mcp_persist_sa.sqltypes import now
@@ -65,12 +65,13 @@ class ClaimedAppends:
         self, connection: sa.Connection, groups: Sequence[Append], common: dict[str, Any], memory: Memory
     ) -> Results:
         """Store groups of events; those of a stream that is not theirs are refused."""
-        arrivals = [row for group in groups for row in arrivals_at(group, *_claim(group)[:2])]
+        places = [group.place for group in groups if group.place is not None]
+        arrivals = arrivals_at(groups, places)
         if self._dialect == _POSTGRES:
             known = self._at_once(connection, groups, arrivals, common)
         else:
             known = self._in_steps(connection, groups, arrivals, common, memory)
-        return {id(group): _place(group, known) for group in groups}
+        return [place if place.stream_key in known else claim_refused() for place in places]
 
     def _at_once(
         self, connection: sa.Connection, groups: Sequence[Append], arrivals: Arrivals, common: dict[str, Any]
@@ -96,7 +97,7 @@ class ClaimedAppends:
         common: dict[str, Any],
         memory: Memory,
     ) -> Set[str]:
-        known: Set[str] = {_claim(group).stream_key for group in groups}
+        known: Set[str] = {claim.stream_key for group in groups if (claim := group.claim)}
         if any(_begins_or_ends(group) for group in groups) or not memory.holds(known):
             known = self._kept_in_steps(connection, _claim_rows(groups), common, memory)
             arrivals = [row for row in arrivals if row[1] in known]
@@ -206,35 +207,25 @@ def _keys(rows: list[Any]) -> set[str]:
     return {row[0] for row in rows}
 
 
-def _claim(group: Append) -> Claim:
-    assert group.claim is not None
-    return group.claim
-
-
 def _begins_or_ends(group: Append) -> bool:
-    return _claim(group).opening or group.events[-1].final
+    return group.opening or group.events[-1].final
 
 
 def _kept_rows(groups: Sequence[Append]) -> list[tuple[Any, ...]]:
     """One row a stream."""
-    claims = {_claim(group).stream_key: group for group in groups}
-    return [(group.session_key, key, _claim(group).node_id) for key, group in claims.items()]
+    rows = {claim.stream_key: (group.session_key, *claim[:2]) for group in groups if (claim := group.claim)}
+    return [*rows.values()]
 
 
 def _claim_rows(groups: Sequence[Append]) -> list[list[Any]]:
     """One row a stream: whether it begins and ends in this batch."""
     rows: dict[str, list[Any]] = {}
     for group in groups:
-        claim = _claim(group)
-        new = [group.session_key, group.stream_id, claim.stream_key, claim.opening, False, 0, claim.node_id, claim.will]
-        row = rows.setdefault(claim.stream_key, new)
+        assert group.claim is not None
+        assert group.place is not None
+        stream_key, node_id, will = group.claim
+        new = [group.session_key, group.stream_id, stream_key, group.opening, False, 0, node_id, will]
+        row = rows.setdefault(stream_key, new)
         row[_FINISHED] = group.events[-1].final
-        row[_LAST] = claim.first_sequence + len(group.events) - 1
+        row[_LAST] = group.place.first_sequence + len(group.events) - 1
     return list(rows.values())
-
-
-def _place(group: Append, known: Set[str]) -> Place | Exception:
-    claim = _claim(group)
-    if claim.stream_key in known:
-        return Place(claim.stream_key, claim.first_sequence)
-    return claim_refused()

@@ -60,7 +60,7 @@ class SharedAppends:
             arrivals = ARRIVALS.values(self._dialect, _numbered_arrivals(groups))
             found: Sequence[Any] = self._at_once.rows(connection, values | arrivals)
             if not found:
-                return {id(group): _stored_before(connection, group) for group in groups}
+                return [_stored_before(connection, group) for group in groups]
             grown = [row[1:] for row in found if row[1] is not None]
         else:
             grown = self._grow_alone.rows(connection, values)
@@ -68,7 +68,11 @@ class SharedAppends:
             self._finish.rows(connection, values)
         places = _places(groups, growth, grown)
         if self._dialect != "postgresql":
-            put_events(connection, [(*row, common["now"]) for row in _placed_arrivals(groups, places)])
+            stored_ones = [
+                (group, place) for group, place in zip(groups, places, strict=True) if isinstance(place, Place)
+            ]
+            arrivals = arrivals_at([group for group, _ in stored_ones], [place for _, place in stored_ones])
+            put_events(connection, [(*row, common["now"]) for row in arrivals])
         return places
 
     @cached_property
@@ -171,13 +175,13 @@ def _growth_rows(groups: Sequence[Append]) -> list[list[Any]]:
 def _numbered_arrivals(groups: Sequence[Append]) -> list[tuple[Any, ...]]:
     """The events, each with its position among those of its stream in this batch."""
     counts: dict[Name, int] = {}
-    rows: list[tuple[Any, ...]] = []
+    places: list[tuple[str, int]] = []
     for group in groups:
         name = (group.session_key, group.stream_id)
-        first = counts.get(name, 0) + 1
-        rows += arrivals_at(group, group.stream_id, first)
-        counts[name] = first - 1 + len(group.events)
-    return rows
+        count = counts.get(name, 0)
+        places.append((group.stream_id, count + 1))
+        counts[name] = count + len(group.events)
+    return arrivals_at(groups, places)
 
 
 def _places(groups: Sequence[Append], growth: Sequence[Sequence[Any]], grown: Sequence[Any]) -> Results:
@@ -186,22 +190,11 @@ def _places(groups: Sequence[Append], growth: Sequence[Sequence[Any]], grown: Se
     for session_key, stream_id, stream_key, last in grown:
         name = (session_key, stream_id)
         next_place[name] = Place(stream_key, last - counts[name] + 1)
-    places: Results = {}
+    places: Results = []
     for group in groups:
         name = (group.session_key, group.stream_id)
         place = next_place.get(name)
-        if place is None:
-            places[id(group)] = stream_claimed()
-        else:
-            places[id(group)] = place
+        places.append(place or stream_claimed())
+        if place is not None:
             next_place[name] = Place(place.stream_key, place.first_sequence + len(group.events))
     return places
-
-
-def _placed_arrivals(groups: Sequence[Append], places: Results) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
-    for group in groups:
-        place = places[id(group)]
-        if isinstance(place, Place):
-            rows += arrivals_at(group, place.stream_key, place.first_sequence)
-    return rows
