@@ -54,7 +54,7 @@ class ThreadDatabase:
         self._tidier = self._writer if in_memory else Threads(1, "mcp-persist-sa-tidier")
         self._logged = 0
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, protected: bool) -> T:
         refuse_if(self._closed)
         if not writes:
             return await self._reader.run(partial(self._read, work))
@@ -142,9 +142,10 @@ class AsyncDatabase:
         self._most_spare = _SPARE if owned and self.dialect != "sqlite" else 0
         self._connecting = 0
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, protected: bool) -> T:
         refuse_if(self._closed)
-        return await self._to_the_end(self._turn(work, atomic=atomic, writes=writes))
+        turn = self._turn(work, atomic=atomic, writes=writes)
+        return await (self._to_the_end(turn) if protected or self._alone else turn)
 
     async def _to_the_end(self, run: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(run)

@@ -26,13 +26,14 @@ class Database(Protocol):
     dialect: str
     timeout: float
 
-    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool) -> T:
+    async def attempt(self, work: Work[T], *, atomic: bool, writes: bool, protected: bool) -> T:
         """Run work once; what the driver raises comes out as it is, or as `NotConnected`.
 
         Args:
             work: Called with a connection; its changes are committed when it returns.
             atomic: Whether it is of more than one statement that must happen together.
             writes: Whether it changes anything.
+            protected: Whether it goes on when the caller is cancelled; otherwise the connection is lost with it.
         """
         ...
 
@@ -49,14 +50,21 @@ class Database(Protocol):
         ...
 
 
-async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool) -> T:
+async def once(database: Database, work: Work[T], *, atomic: bool, writes: bool, protected: bool = True) -> T:
     """Run work one time.
+
+    Args:
+        database: Where.
+        work: What.
+        atomic: Whether it is of more than one statement that must happen together.
+        writes: Whether it changes anything.
+        protected: Whether the caller may be cancelled, which has a price.
 
     Raises:
         Failure: The database did not do it.
     """
     try:
-        return await database.attempt(work, atomic=atomic, writes=writes)
+        return await database.attempt(work, atomic=atomic, writes=writes, protected=protected)
     except NotConnected as error:
         cause = error.__cause__ or error
         fault = Fault.UNDONE if fault_of(cause) is Fault.LOST else fault_of(cause)

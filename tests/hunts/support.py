@@ -118,9 +118,9 @@ class Pools:
     def watching(self) -> Generator[None, None, None]:
         attempt = AsyncDatabase.attempt
 
-        async def noted(database: AsyncDatabase, work: Work[Any], *, atomic: bool, writes: bool) -> Any:
+        async def noted(database: AsyncDatabase, work: Work[Any], **named: bool) -> Any:
             self._databases.add(database)
-            return await attempt(database, work, atomic=atomic, writes=writes)
+            return await attempt(database, work, **named)
 
         with patch.object(AsyncDatabase, "attempt", noted):
             yield

@@ -48,10 +48,12 @@ class SQLBackend(Operating):
 
     async def append(self, batch: Sequence[Append], gate: Gate) -> list[Place | Exception]:
         at = self._now()
+        # A writer is cancelled at the end alone, when it has waited long enough.
         places = await self._once(
             lambda connection: self._appends.store(connection, batch, gate, at),
             atomic=not is_one_statement(batch),
             writes=True,
+            protected=False,
         )
         await self._purge.growth.trim(batch, places)
         return places

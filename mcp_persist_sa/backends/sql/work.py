@@ -47,8 +47,10 @@ class Work:
     async def _write(self, work: Callable[[sa.Connection], T], *, atomic: bool = False, repeatable: bool = True) -> T:
         return await write(self._database, work, atomic=atomic, repeatable=repeatable)
 
-    async def _once(self, work: Callable[[sa.Connection], T], *, atomic: bool, writes: bool) -> T:
+    async def _once(
+        self, work: Callable[[sa.Connection], T], *, atomic: bool, writes: bool, protected: bool = True
+    ) -> T:
         try:
-            return await once(self._database, work, atomic=atomic, writes=writes)
+            return await once(self._database, work, atomic=atomic, writes=writes, protected=protected)
         except Failure as failure:
             raise failure.error from failure.__cause__
