@@ -30,7 +30,9 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_CHANGES = 500
 """Changed rows, after which the log is worth a checkpoint: each is up to three of its pages."""
 
-_CATCHING_UP = 5
+CHECKPOINT_REST = 1000
+"""Changed rows that the writer itself brings into the file, within some milliseconds."""
+
 _PAUSE = (0.0005, 0.002)
 _TAKES_TURNS = "mcp_persist_sa takes turns"
 
@@ -107,14 +109,11 @@ def changes_of(connection: sa.Connection) -> int:
 def checkpoint(connection: sa.Connection) -> None:
     """Bring what is in SQLite's log into the file, as far as nobody has to wait for it.
 
-    Whoever writes next begins the log anew if nothing was left behind, so that is tried some times. Where that never
-    comes true, a commit does it once the log is very long.
+    Whoever writes next begins the log anew if nothing was written meanwhile. Where that never comes true, a commit does
+    it once the log is very long.
     """
     try:
-        for _ in range(_CATCHING_UP):
-            _, logged, brought = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
-            if logged == brought:
-                break
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
     except SQLAlchemyError as error:
         logger.info("The log was not brought into the file this time: %(error)s", {"error": describe(error)})
     finally:
