@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from anyio import fail_after
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import QueuePool, StaticPool
 
@@ -25,6 +24,7 @@ from mcp_persist_sa.faults import Fault, NotConnected, fault_of
 from mcp_persist_sa.models import PoolHealth
 from mcp_persist_sa.options import MAX_BUSY_SECONDS
 from mcp_persist_sa.threads import Threads
+from mcp_persist_sa.timing import time_limit
 from mcp_persist_sa.transactions import Work, transact
 
 T = TypeVar("T")
@@ -179,7 +179,7 @@ class AsyncDatabase:
         try:
             commit = writes and (atomic or self.dialect == "sqlite")
             run: Work[T] = (lambda c: transact(c, work)) if commit else work
-            with fail_after(self._patience):
+            async with time_limit(self._patience):
                 result = await connection.run_sync(run)
         except BaseException as error:
             await _give_up(connection, error)
@@ -202,7 +202,7 @@ class AsyncDatabase:
         self._connecting += 1
         try:
             await self._empty_hand()
-            with fail_after(self.timeout):
+            async with time_limit(self.timeout):
                 connection = await self._engine.connect()
         except Exception as error:
             raise NotConnected from error

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from anyio import fail_after
-
 from mcp_persist_sa.batches import Append, Place
 from mcp_persist_sa.errors import Overloaded
+from mcp_persist_sa.timing import time_limit
 
 
 class Pending:
@@ -118,7 +117,7 @@ class Room:
         """
         self._change.clear()
         try:
-            with fail_after(deadline - asyncio.get_running_loop().time()):
+            async with time_limit(deadline - asyncio.get_running_loop().time()):
                 await self._change.wait()
         except TimeoutError:
             raise Overloaded("Too many events wait to be written. Is the database down or too slow?") from None

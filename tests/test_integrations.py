@@ -281,9 +281,10 @@ def test_only_versions_without_a_handshake_are_of_the_stateless_era() -> None:
 
 
 async def test_what_takes_too_long_is_unavailable() -> None:
-    with pytest.raises(StoreUnavailable, match="within 0"), within(0):
-        await asyncio.Event().wait()
-    with within(3600):
+    with pytest.raises(StoreUnavailable, match="within 0"):
+        async with within(0):
+            await asyncio.Event().wait()
+    async with within(3600):
         pass
 
 

@@ -7,13 +7,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from anyio import fail_after
-
 from mcp_persist_sa.demo.client import Client, Heard
 from mcp_persist_sa.demo.nodes import DemoFailed, Network, Node
 from mcp_persist_sa.dsn import parse
 from mcp_persist_sa.errors import InvalidDSN
 from mcp_persist_sa.store import open_store
+from mcp_persist_sa.timing import time_limit
 
 CALLS = ("cut and resumed", "killed", "after the kill")
 """The calls whose progress is shown."""
@@ -54,14 +53,17 @@ class Story:
         if parse(dsn).is_memory:
             raise InvalidDSN("The demonstration is of several processes, which cannot share memory. Name a file.")
         try:
-            with fail_after(_PATIENCE + self.events * _PATIENCE_PER_EVENT):
-                async with open_store(dsn) as store, _nodes(dsn, count) as nodes, Network(nodes) as network:
-                    async with Client.connected(network.url) as client:
-                        await self._scenes(nodes, network, client)
-                    for session_id in client.session_ids:
-                        await store.sessions.delete(session_id)
+            async with time_limit(_PATIENCE + self.events * _PATIENCE_PER_EVENT):
+                await self._play(dsn, count)
         except TimeoutError:
             raise DemoFailed("The demonstration came to no end.") from None
+
+    async def _play(self, dsn: str, count: int) -> None:
+        async with open_store(dsn) as store, _nodes(dsn, count) as nodes, Network(nodes) as network:
+            async with Client.connected(network.url) as client:
+                await self._scenes(nodes, network, client)
+            for session_id in client.session_ids:
+                await store.sessions.delete(session_id)
 
     async def _scenes(self, nodes: list[Node], network: Network, client: Client) -> None:
         [session_id] = client.session_ids

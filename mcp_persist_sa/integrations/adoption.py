@@ -78,15 +78,16 @@ class Copies:
 
     async def _record(self, copy: Copy) -> None:
         params: Mapping[str, Any] = copy.handshake["initialize"]
-        with within(self._patience), suppress(SessionExists):
-            # It exists where the reply to an earlier attempt was lost.
-            await self._store.sessions.create(
-                copy.session_id,
-                owner=copy.owner,
-                protocol_version=str(params.get("protocolVersion", "")),
-                client_info=params.get("clientInfo"),
-                handshake=copy.handshake,
-            )
+        # It exists where the reply to an earlier attempt was lost.
+        with suppress(SessionExists):
+            async with within(self._patience):
+                await self._store.sessions.create(
+                    copy.session_id,
+                    owner=copy.owner,
+                    protocol_version=str(params.get("protocolVersion", "")),
+                    client_info=params.get("clientInfo"),
+                    handshake=copy.handshake,
+                )
         copy.recorded = True
 
     async def _record_later(self, copy: Copy) -> None:
@@ -147,7 +148,7 @@ class Copies:
                     # It was made meanwhile; and the session may have been ended since it was looked up for that.
                     await self._check(copy)
                 else:
-                    with within(self._patience):
+                    async with within(self._patience):
                         session = await self._store.sessions.get(session_id)
                     copy = await self._take_over(session, who, scope)
         finally:
@@ -207,7 +208,7 @@ class Copies:
             return
         amend = partial(_AMENDMENTS[method], params=value_of(message, "params"))
         try:
-            with within(self._patience):
+            async with within(self._patience):
                 copy.handshake = (await self._store.sessions.amend_handshake(copy.session_id, amend)).handshake
         except PersistError as error:
             logger.warning(
@@ -226,7 +227,7 @@ class Copies:
         if not copy.recorded:
             # Or an attempt to record it, of which nothing was heard, would open it again.
             await self._record(copy)
-        with within(self._patience):
+        async with within(self._patience):
             await self._store.sessions.close(copy.session_id)
         await asyncio.sleep(permits.LASTS)
 

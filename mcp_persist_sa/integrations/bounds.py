@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-
-from anyio import fail_after
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 from mcp_persist_sa.errors import StoreUnavailable
+from mcp_persist_sa.timing import time_limit
 
 
-@contextmanager
-def within(seconds: float) -> Generator[None, None, None]:
+@asynccontextmanager
+async def within(seconds: float) -> AsyncGenerator[None, None]:
     """Give the store so much time.
 
     Raises:
         StoreUnavailable: It took longer.
     """
     try:
-        with fail_after(seconds):
+        async with time_limit(seconds):
             yield
     except TimeoutError:
         raise StoreUnavailable(f"The store did not answer within {seconds:g} s.") from None

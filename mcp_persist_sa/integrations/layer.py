@@ -228,7 +228,7 @@ class DurableSessions:
         last = asgi.header(scope, asgi.LAST_EVENT_ID) or None
         follower = Follower(self._store, copy.session_id, last, version, self._retry_interval)
         try:
-            with within(self._patience):
+            async with within(self._patience):
                 refusal = await follower.refusal(listened=quiet.listeners > 0)
         except StoreUnavailable:
             # The place of the listener may have been taken: then the other nodes would refuse the client.

@@ -68,7 +68,7 @@ class Permits:
         self._next = None
         copies, self._in_use = self._in_use, set()
         asked = time.monotonic()
-        with within(self._patience):
+        async with within(self._patience):
             open_ids = await self._store.sessions.are_open({copy.session_id for copy in copies})
         permitted = {copy for copy in copies if copy.session_id in open_ids}
         for copy in permitted:

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 import sqlalchemy as sa
-from anyio import fail_after, move_on_after
+from anyio import move_on_after
 from sqlalchemy.engine import AdaptedConnection
 
 from mcp_persist_sa.apart import Run
@@ -22,6 +22,7 @@ from mcp_persist_sa.hints import Waiter
 from mcp_persist_sa.notifiers.unsent import hints_in
 from mcp_persist_sa.notifiers.wired import WiredFanOut
 from mcp_persist_sa.options import Options
+from mcp_persist_sa.timing import time_limit
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class PostgresNotifier(WiredFanOut):
     async def _one_connection(self) -> None:
         over = asyncio.Event()
         async with self._database.apart() as run:
-            with fail_after(self._database.timeout):
+            async with time_limit(self._database.timeout):
                 refusal = await self._attach(run, over)
             await self._until_over(over, partial(self._send, run), partial(self._probe, refusal))
 
@@ -109,7 +110,7 @@ class PostgresNotifier(WiredFanOut):
         notify = f"NOTIFY {self._channel}, '{self._sender}"
         while True:
             hints = await self._unsent.take()
-            with fail_after(self._database.timeout):
+            async with time_limit(self._database.timeout):
                 await run(partial(_on_driver, call=partial(_send, statement=f"{notify}\n{hints}'")))
             await asyncio.sleep(_REST)
 

@@ -9,7 +9,6 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any
 
-from anyio import fail_after
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
@@ -18,6 +17,7 @@ from mcp_persist_sa.hints import Hint
 from mcp_persist_sa.notifiers.unsent import hints_in
 from mcp_persist_sa.notifiers.wired import WiredFanOut
 from mcp_persist_sa.options import Options
+from mcp_persist_sa.timing import time_limit
 
 _PING_INTERVAL = 15.0
 _MOST_KEPT = 10_000
@@ -130,7 +130,7 @@ class RedisNotifier(WiredFanOut):
         while True:
             hints = await self._unsent.take()
             newcomers = self._newcomers
-            with fail_after(self._timeout):
+            async with time_limit(self._timeout):
                 heard_by = await publish(self._channel, f"{self._sender}\n{hints}")
             # This process hears itself.
             self._has_audience = heard_by > 1 or self._newcomers > newcomers
@@ -140,7 +140,7 @@ class RedisNotifier(WiredFanOut):
         client, own = await self._client_of_channel()
         subscription = client.pubsub()
         try:
-            with fail_after(self._timeout):
+            async with time_limit(self._timeout):
                 await (subscription.ssubscribe if self._is_cluster else subscription.subscribe)(self._channel)
             yield subscription
         finally:

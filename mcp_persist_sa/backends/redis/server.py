@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from anyio import fail_after
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from mcp_persist_sa.backends.redis.callers import Callers
@@ -17,6 +16,7 @@ from mcp_persist_sa.database import refuse_if
 from mcp_persist_sa.errors import OutcomeUnknown, PersistError
 from mcp_persist_sa.faults import Failure, Fault, NotConnected, describe, persist_error, repeat
 from mcp_persist_sa.models import PoolHealth
+from mcp_persist_sa.timing import time_limit
 
 T = TypeVar("T")
 
@@ -149,7 +149,7 @@ class Server:
     async def _attempt(self, exchange: Callable[[], Awaitable[T]], *, writes: bool) -> T:
         refuse_if(self._closed)
         try:
-            with fail_after(self._timeout):
+            async with time_limit(self._timeout):
                 return await exchange()
         except NotConnected as error:
             cause = error.__cause__ or error
