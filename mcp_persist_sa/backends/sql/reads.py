@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache, partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -183,13 +184,13 @@ def _fetched(direction: _Direction, connection: sa.Connection, values: dict[str,
     size = min(limit, _INTEGER).bit_length()
     with closing(_page(direction, size).each(connection, values)) as found:
         header = _header_of(next(found, None))
-        for row in found:
-            size = row[_SIZE]
-            if len(rows) == limit or (read and read + size > most):
+        for row in islice(found, limit):
+            through = read + row[_SIZE]
+            if through > most and read:
                 return _Found(header, rows, more=True)
-            read += size
+            read = through
             rows.append(row)
-    return _Found(header, rows, more=False)
+        return _Found(header, rows, more=next(found, None) is not None)
 
 
 def _header_of(row: Any) -> _Header:
