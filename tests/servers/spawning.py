@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -98,20 +99,33 @@ def private_folder(name: str, account: Account | None) -> tempfile.TemporaryDire
     return folder
 
 
+def _own_ports() -> deque[int]:
+    """Those of this process of pytest-xdist, in any order: each has its part of them."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ports = [*range(20_000 + number, 32_000, count)]
+    random.shuffle(ports)
+    return deque(ports)
+
+
+_ports = _own_ports()
+
+
 def free_port() -> int:
-    """Return a free loopback port below the ephemeral ranges.
+    """Return a free loopback port below the ephemeral ranges; no other process of this run of the tests is given it.
 
     An ephemeral port could be taken by any outgoing connection while its server is down, and a client that retries
-    would sooner or later connect to itself.
+    would sooner or later connect to itself. For the same reason the port that was given longest ago is the next one: a
+    free one may be that of a server that is down.
     """
     for _ in range(200):
-        port = random.randrange(20_000, 32_000)
+        _ports.rotate()
         with socket.socket() as candidate:
             try:
-                candidate.bind(("127.0.0.1", port))
+                candidate.bind(("127.0.0.1", _ports[0]))
             except OSError:
                 continue
-            return port
+            return _ports[0]
     raise ServerError("no free loopback port between 20000 and 32000")
 
 
