@@ -14,11 +14,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.contestants import bare
 from benchmarks.contestants.ours import CLAIM, TEXT
 from benchmarks.figures import OURS, PEER, Series, Spread
 from benchmarks.targets import AT_MOST, TARGETS
 
-_LIMIT = "bare driver"
 _WAYS = (CLAIM, TEXT, OURS)
 """As it is used: a stream of one writer, and a GET that is answered with text."""
 
@@ -28,7 +28,7 @@ def main() -> None:
     runs = [_read(Path(name)) for name in sys.argv[1:]]
     if not runs:
         sys.exit(__doc__)
-    print("| | ours | bare driver | wanted | |\n|---|---|---|---|---|")
+    print("| | ours | bare driver | grouped | wanted | |\n|---|---|---|---|---|---|")
     for name in runs[0]:
         for line in _lines([run[name] for run in runs if name in run]):
             print(line)
@@ -57,10 +57,10 @@ def _lines(series: Sequence[Series]) -> Iterator[str]:
             ours = _figures(series, point, way, is_ratio=target is not None)
             wanted = f"{limit:g} {first.unit}" if target is None else f"{target[0]:.2f} / {target[1]:.2f}"
             held = ours.median <= (limit or 0) if target is None else ours.median >= target[0]
-            bare = "" if _LIMIT not in first.points[point] else _shown(_figures(series, point, _LIMIT, is_ratio=True))
+            limits = " | ".join(_limit(series, point, name) for name in (bare.NAME, bare.GROUPED))
             what = f"{first.backend}: {first.title}, {point}"
             print_as = _shown(ours) if target is not None else f"{_shown(ours)} {first.unit}{_peer(series, point)}"
-            yield f"| {what} | {print_as} | {bare} | {wanted} | {'held' if held else 'missed'} |"
+            yield f"| {what} | {print_as} | {limits} | {wanted} | {'held' if held else 'missed'} |"
 
 
 def _figures(series: Sequence[Series], point: str, way: str, *, is_ratio: bool) -> Spread:
@@ -73,6 +73,10 @@ def _figures(series: Sequence[Series], point: str, way: str, *, is_ratio: bool) 
         elif ratio is not None:
             figures.append(ratio.median)
     return Spread(min(figures), statistics.median(figures), max(figures))
+
+
+def _limit(series: Sequence[Series], point: str, name: str) -> str:
+    return _shown(_figures(series, point, name, is_ratio=True)) if name in series[0].points[point] else ""
 
 
 def _peer(series: Sequence[Series], point: str) -> str:

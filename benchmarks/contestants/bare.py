@@ -1,10 +1,12 @@
 """The bare driver, which keeps no promise: what is written here takes no numbers and checks nothing.
 
-Nothing that uses this driver can be faster, so it shows how much of the way is left.
+Nothing that uses this driver can be faster, so it shows how much of the way is left. Events are written all at once, as
+if there were no callers; and as callers bring them (`grouped`), what comes during a commit with the next one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sqlite3
 from collections.abc import AsyncGenerator, Sequence
@@ -18,7 +20,11 @@ from benchmarks.databases import Database
 from mcp_persist_sa.integrations.sdk import wire_text
 
 NAME = "bare driver"
+GROUPED = "bare driver, grouped"
 _PAGE = 500
+
+_Batch = list[tuple[str, str]]
+"""Streams and texts."""
 
 
 @asynccontextmanager
@@ -40,7 +46,7 @@ async def opened(database: Database) -> AsyncGenerator[Contestant, None]:
         async with redis.from_url(database.dsn, decode_responses=True) as client:
             yield _contestant(_Redis(client))
         return
-    connection = sqlite3.connect(database.path, isolation_level=None)
+    connection = sqlite3.connect(database.path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {database.synchronous}")
     connection.execute("CREATE TABLE events (number INTEGER PRIMARY KEY, stream TEXT, payload TEXT)")
@@ -50,23 +56,63 @@ async def opened(database: Database) -> AsyncGenerator[Contestant, None]:
 
 
 def _contestant(driver: _SQLite | _Postgres | _Redis) -> Contestant:
+    async def store_together(events: list[tuple[str, JSONRPCMessage]]) -> None:
+        await driver.write([(stream, wire_text(message)) for stream, message in events])
+
     async def fill(stream: str, messages: Sequence[JSONRPCMessage]) -> str:
-        await driver.store_together([(stream, message) for message in messages])
+        await store_together([(stream, message) for message in messages])
         return "0"
 
-    return Contestant(NAME, fill, ways_to_replay={NAME: driver.replay}, store_together=driver.store_together)
+    return Contestant(
+        NAME,
+        fill,
+        ways_to_store={GROUPED: _Grouped(driver).store},
+        ways_to_replay={NAME: driver.replay},
+        store_together=store_together,
+    )
+
+
+class _Grouped:
+    """The least that has to be done for callers that wait."""
+
+    def __init__(self, driver: _SQLite | _Postgres | _Redis) -> None:
+        self._driver = driver
+        self._waiting: list[tuple[tuple[str, str], asyncio.Future[None]]] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def store(self, stream: str, message: JSONRPCMessage) -> str:
+        """Wait until it is stored."""
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(((stream, wire_text(message)), stored))
+        if self._running is None:
+            self._running = asyncio.create_task(self._drain())
+        await stored
+        return ""
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            await self._driver.write_apart([event for event, _ in batch])
+            for _, stored in batch:
+                stored.set_result(None)
+        self._running = None
 
 
 class _SQLite:
-    """In the thread of the event loop, so that no hop between threads counts."""
-
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    async def store_together(self, events: list[tuple[str, JSONRPCMessage]]) -> None:
-        rows = [(stream, wire_text(message)) for stream, message in events]
+    async def write(self, batch: _Batch) -> None:
+        """In the thread of the event loop, so that no hop between threads counts."""
+        self._write(batch)
+
+    async def write_apart(self, batch: _Batch) -> None:
+        """In another one, so that callers can go on meanwhile."""
+        await asyncio.to_thread(self._write, batch)
+
+    def _write(self, batch: _Batch) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany("INSERT INTO events (stream, payload) VALUES (?, ?)", rows)
+        self._connection.executemany("INSERT INTO events (stream, payload) VALUES (?, ?)", batch)
         self._connection.execute("COMMIT")
 
     async def replay(self, stream: str, after: str, receive: Receive) -> None:
@@ -87,11 +133,13 @@ class _Postgres:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    async def store_together(self, events: list[tuple[str, JSONRPCMessage]]) -> None:
-        streams, payloads = [stream for stream, _ in events], [wire_text(message) for _, message in events]
+    async def write(self, batch: _Batch) -> None:
+        streams, payloads = zip(*batch, strict=True)
         await self._connection.execute(
             "INSERT INTO events (stream, payload) SELECT * FROM unnest($1::text[], $2::text[])", streams, payloads
         )
+
+    write_apart = write
 
     async def replay(self, stream: str, after: str, receive: Receive) -> None:
         place = int(after)
@@ -111,11 +159,13 @@ class _Redis:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    async def store_together(self, events: list[tuple[str, JSONRPCMessage]]) -> None:
+    async def write(self, batch: _Batch) -> None:
         pipeline = self._client.pipeline(transaction=False)
-        for stream, message in events:
-            pipeline.xadd(stream, {"m": wire_text(message)})
+        for stream, text in batch:
+            pipeline.xadd(stream, {"m": text})
         await pipeline.execute()
+
+    write_apart = write
 
     async def replay(self, stream: str, after: str, receive: Receive) -> None:
         place = after
